@@ -1,0 +1,1 @@
+"""What runs tasks: execute one call, claim from a queue, serve over HTTP."""

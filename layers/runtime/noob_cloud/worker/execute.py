@@ -1,0 +1,262 @@
+"""Run one call and catch everything: the one place where a node's exception becomes an outcome."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import traceback
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from noob.types import Epoch
+
+from noob_cloud.exceptions import (
+    CodeMismatchError,
+    EncodeError,
+    RemoteError,
+    TaskCancelledError,
+    TubeRefusedError,
+)
+from noob_cloud.task import Outcome, StageCall
+from noob_cloud.worker.cache import TubeCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "RemoteTraceback",
+    "TubeCache",
+    "exception_of",
+    "execute",
+    "outcome_of_error",
+    "raise_outcome",
+    "run_stage",
+]
+
+_E = TypeVar("_E", bound=BaseException)
+_PLAIN = (str, int, float, bool, bytes, type(None))
+_TRACEBACK_LIMIT = 32_768
+"""Characters of a traceback that travel; its end says what happened, so the start is cut."""
+_TEXT_LIMIT = 16_384
+"""Characters of a message, or of one argument, that travel."""
+_FOR_GOOD = (EncodeError, TubeRefusedError, TaskCancelledError)
+"""Trying again elsewhere gives the same, or was not wanted."""
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause
+    """The traceback of an exception as it was printed where it was raised."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+# ---- where the work is
+
+
+def execute(
+    call: StageCall, *, tubes: TubeCache, cancelled: Callable[[], bool] | None = None
+) -> Outcome:
+    """Run a stage once for each epoch of `call`; never raise, whatever the nodes do.
+
+    Args:
+        call: what to run; its tube must be in `tubes`.
+        tubes: the tubes known here.
+        cancelled: asked before each epoch; once true the rest is not run.
+
+    Returns:
+        An outcome whose value is a list with, for each epoch, the tuple of the stage's outputs;
+        or the error of the first epoch that raised, with its node, epoch and traceback.
+    """
+    start = perf_counter()
+    try:
+        value = _run(call, tubes, cancelled)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the one place that catches everything
+        return outcome_of_error(error, call=call, duration=perf_counter() - start)
+    return Outcome(ok=True, value=value, duration=perf_counter() - start)
+
+
+def outcome_of_error(
+    error: BaseException, *, call: StageCall | None = None, duration: float = 0.0
+) -> Outcome:
+    """Describe an exception so that it can be raised again somewhere else."""
+    kind = type(error)
+    node_id = getattr(error, "node_id", None)
+    if node_id is None and call is not None and len(call.nodes) == 1:
+        node_id = call.nodes[0]
+    text = "".join(traceback.format_exception(error))
+    if len(text) > _TRACEBACK_LIMIT:
+        text = "...\n" + text[-_TRACEBACK_LIMIT:]
+    args = error.args if all(_plain(arg) for arg in error.args) else ()
+    return Outcome(
+        ok=False,
+        error_type=f"{kind.__module__}.{kind.__qualname__}",
+        message=_message(error),
+        args=args,
+        traceback=text,
+        node_id=node_id if isinstance(node_id, str) else None,
+        epoch=getattr(error, "epoch", None),
+        retryable=not isinstance(error, _FOR_GOOD),
+        duration=duration,
+    )
+
+
+def run_stage(document: bytes | None, call: StageCall) -> list[tuple[Any, ...]]:
+    """Run a call in a process that shares nothing but this package: a pool's, or Dask's.
+
+    Args:
+        document: the tube (`TubeSource.document`); loaded once a process. None: it has been here.
+        call: what to run.
+
+    Raises:
+        Exception: what the node raised, with its node and epoch as notes; a `RemoteError` with
+            the same text where the exception would not survive the way home.
+        TubeNotFoundError: `document` is None and the tube has not been here.
+    """
+    if document is not None and call.tube not in _HERE:
+        _HERE.add(document)
+    try:
+        return _run(call, _HERE, None)
+    except Exception as error:  # noqa: BLE001 - raised again, in a form that survives the way home
+        outcome = outcome_of_error(error, call=call)
+        if _travels(error):
+            raise _annotate(error, outcome)  # noqa: B904 - the same exception, with notes
+        raise _remote_error(outcome) from None
+
+
+def _run(
+    call: StageCall, tubes: TubeCache, cancelled: Callable[[], bool] | None
+) -> list[tuple[Any, ...]]:
+    with tubes.lend(call.tube) as tube:
+        if call.code is not None and tube.code != call.code:
+            raise CodeMismatchError(
+                f"nodes {', '.join(call.nodes)} were planned with code {call.code}, but this "
+                f"worker has {tube.code}; install the same version of {', '.join(tube.modules)}",
+                wanted=call.code,
+                found=tube.code,
+            )
+        program = tube.program(call.nodes)
+        results = []
+        for wire, values in zip(call.epochs, call.inputs, strict=True):
+            if cancelled is not None and cancelled():
+                raise TaskCancelledError
+            try:
+                results.append(program(_epoch(wire), values))
+            except Exception as error:
+                _set(error, "epoch", wire)
+                raise
+        return results
+
+
+def _epoch(wire: Any) -> Epoch:
+    if isinstance(wire, (list, tuple)):
+        return Epoch.from_wire([part if isinstance(part, int) else tuple(part) for part in wire])
+    return Epoch.from_wire(wire)
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (str, bytes)) and len(value) > _TEXT_LIMIT:
+        return False
+    return type(value) in _PLAIN
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_TEXT_LIMIT]
+    except Exception:  # noqa: BLE001 - a user's __str__ may itself be broken
+        return f"{type(error).__name__} (its message could not be made)"
+
+
+def _travels(error: Exception) -> bool:
+    import pickle  # noqa: PLC0415 - one's own child processes only
+
+    try:
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - bytes we have just made
+    except Exception:  # noqa: BLE001 - anything a user's __reduce__ raises means no
+        return False
+    return type(again) is type(error)
+
+
+# ---- where the user is
+
+
+def raise_outcome(outcome: Outcome) -> NoReturn:
+    """Raise the exception that `outcome` describes.
+
+    Raises:
+        Exception: see `exception_of`.
+    """
+    raise exception_of(outcome)
+
+
+def exception_of(outcome: Outcome) -> BaseException:
+    """Rebuild a remote exception, or make a `RemoteError` of it.
+
+    The class is looked up among builtins and modules that are imported here already, and only
+    an `Exception` is made: bytes from elsewhere never cause an import. The remote traceback is
+    the cause; node and epoch are in its notes and in `.node_id` and `.epoch`.
+    """
+    kind = _known_class(outcome.error_type or "")
+    error: BaseException | None = None
+    if kind is not None:
+        args = outcome.args or ((outcome.message,) if outcome.message else ())
+        try:
+            error = kind(*args)
+        except Exception:  # noqa: BLE001 - a constructor with other arguments
+            error = None
+    return _annotate(error, outcome) if error is not None else _remote_error(outcome)
+
+
+def _known_class(name: str) -> type[Exception] | None:
+    module, _, qualname = name.rpartition(".")
+    while module:
+        found: Any = builtins if module == "builtins" else sys.modules.get(module)
+        if found is not None:
+            for part in qualname.split("."):
+                found = getattr(found, part, None)
+            if isinstance(found, type) and issubclass(found, Exception):
+                return found
+            return None
+        module, _, last = module.rpartition(".")
+        qualname = f"{last}.{qualname}"
+    return None
+
+
+def _remote_error(outcome: Outcome) -> BaseException:
+    return _annotate(
+        RemoteError(f"{outcome.error_type}: {outcome.message}", error_type=outcome.error_type),
+        outcome,
+    )
+
+
+def _annotate(error: _E, outcome: Outcome) -> _E:
+    """Say where the exception comes from."""
+    where = []
+    if outcome.node_id is not None:
+        _set(error, "node_id", outcome.node_id)
+        where.append(f"in node {outcome.node_id!r}")
+    if outcome.epoch is not None:
+        _set(error, "epoch", outcome.epoch)
+        where.append(f"in epoch {outcome.epoch}")
+    if where:
+        error.add_note(", ".join(where))
+    if outcome.traceback and error.__traceback__ is None:
+        error.__cause__ = RemoteTraceback(outcome.traceback)
+    return error
+
+
+def _set(error: BaseException, name: str, value: Any) -> None:
+    try:
+        if getattr(error, name, None) is None:
+            setattr(error, name, value)
+    except Exception:  # noqa: BLE001 - slots, or a property of the user's
+        return
+
+
+_HERE = TubeCache()
+"""The tubes of `run_stage` in this process, which trusts whoever started it."""
