@@ -1,0 +1,151 @@
+"""Calls become tasks of a sensible size, tasks become futures, results find their way back."""
+
+from __future__ import annotations
+
+from math import ceil
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.exceptions import WorkerError
+from noob_cloud.task import StageCall
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from noob_cloud.engine import Call
+    from noob_cloud.runner.flights import Flight
+    from noob_cloud.tubes import TubeSource
+
+Ticket = tuple["Flight", int, "Call"]
+"""Where a result belongs: the epoch in flight, the place in what it asked for, and the call."""
+
+_CHUNK_SECONDS = 0.02
+"""Work worth one task: far above what sending it costs, far below what a user waits for."""
+_CHUNK_CALLS = 4096
+_SMOOTHING = 0.3
+
+
+class Dispatcher:
+    """Send the calls of many epochs to one executor and hand back what became of them.
+
+    Calls of one stage travel together, as many as their measured cost allows, unless the
+    executor keeps every call a task of its own (`one_call_per_task`: a queue does, so that a
+    run that is resumed finds the same tasks again).
+    """
+
+    def __init__(self, executor: Executor, tube: TubeSource) -> None:
+        self._executor = executor
+        self._tube = tube
+        self._workers = max(1, int(getattr(executor, "capacity", 0) or _workers_of(executor)))
+        self._single = bool(getattr(executor, "one_call_per_task", False))
+        self._waiting: dict[tuple[str, ...], list[Ticket]] = {}
+        self._seconds: dict[tuple[str, ...], float] = {}
+        self._sent: dict[Future[Any], tuple[list[Ticket], float]] = {}
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be sent or to come back."""
+        return not (self._waiting or self._sent)
+
+    def add(self, ticket: Ticket) -> None:
+        """Take one call; it leaves with the next `flush`."""
+        self._waiting.setdefault(ticket[2].stage.nodes, []).append(ticket)
+
+    def flush(self) -> None:
+        """Send everything that waits."""
+        waiting, self._waiting = self._waiting, {}
+        for nodes, tickets in waiting.items():
+            size = 1 if self._single else self._chunk(nodes, len(tickets))
+            chunks = [tickets[i : i + size] for i in range(0, len(tickets), size)]
+            self._send(chunks)
+
+    def collect(self) -> list[tuple[Ticket, Any, BaseException | None]]:
+        """Wait for at least one task; return (ticket, outputs, error) for each call it held."""
+        landed: list[tuple[Ticket, Any, BaseException | None]] = []
+        future = self._done.get()
+        while True:
+            self._land(future, landed)
+            try:
+                future = self._done.get_nowait()
+            except Empty:
+                return landed
+
+    def cancel(self) -> None:
+        """Take back all that was sent; what runs is stopped where the executor can."""
+        self._waiting.clear()
+        sent, self._sent = self._sent, {}
+        for future in sent:
+            future.cancel()
+
+    def _chunk(self, nodes: tuple[str, ...], count: int) -> int:
+        seconds = self._seconds.get(nodes)
+        if seconds is None:  # nothing measured yet: a few tasks for each worker
+            return max(1, ceil(count / (4 * self._workers)))
+        fair = ceil(count / self._workers)
+        return max(1, min(fair, _CHUNK_CALLS, int(_CHUNK_SECONDS / max(seconds, 1e-9))))
+
+    def _send(self, chunks: list[list[Ticket]]) -> None:
+        calls = [self._call(chunk) for chunk in chunks]
+        stage = chunks[0][0][2].stage
+        now = perf_counter()
+        futures: list[Future[Any]]
+        submit_calls = getattr(self._executor, "submit_calls", None)
+        submit_call = getattr(self._executor, "submit_call", None)
+        if submit_calls is not None:
+            futures = submit_calls(calls, tube=self._tube, stage=stage)
+        elif submit_call is not None:
+            futures = [submit_call(call, tube=self._tube, stage=stage) for call in calls]
+        else:
+            from noob_cloud.worker.execute import run_stage  # noqa: PLC0415 - only plain executors
+
+            document = self._tube.document
+            futures = [self._executor.submit(run_stage, document, call) for call in calls]
+        for future, chunk in zip(futures, chunks, strict=True):
+            self._sent[future] = (chunk, now)
+            future.add_done_callback(self._done.put)
+
+    def _call(self, chunk: list[Ticket]) -> StageCall:
+        return StageCall(
+            tube=self._tube.cid,
+            nodes=chunk[0][2].stage.nodes,
+            epochs=tuple([ticket[2].epoch.to_wire() for ticket in chunk]),
+            inputs=tuple([ticket[2].values for ticket in chunk]),
+            code=self._tube.code,
+        )
+
+    def _land(
+        self, future: Future[Any], landed: list[tuple[Ticket, Any, BaseException | None]]
+    ) -> None:
+        entry = self._sent.pop(future, None)
+        if entry is None:  # cancelled by us
+            return
+        chunk, sent_at = entry
+        error: BaseException | None
+        if future.cancelled():
+            error = WorkerError("the executor cancelled the task")
+        else:
+            error = future.exception()
+        if error is None:
+            outputs = future.result()
+            self._measure(chunk, getattr(future, "duration", None) or perf_counter() - sent_at)
+            landed.extend((t, value, None) for t, value in zip(chunk, outputs, strict=True))
+        elif len(chunk) == 1:
+            landed.append((chunk[0], None, error))
+        else:  # one call of several failed: each alone, so that only its own epoch fails
+            self._send([[ticket] for ticket in chunk])
+
+    def _measure(self, chunk: list[Ticket], seconds: float) -> None:
+        nodes = chunk[0][2].stage.nodes
+        cost = seconds / len(chunk)
+        before = self._seconds.get(nodes, cost)
+        self._seconds[nodes] = before + _SMOOTHING * (cost - before)
+
+
+def _workers_of(executor: Executor) -> int:
+    """How many tasks the executor runs at once, where it tells."""
+    client = getattr(executor, "_client", None)  # Dask's ClientExecutor
+    if client is not None and hasattr(client, "nthreads"):
+        return sum(client.nthreads().values())
+    return getattr(executor, "_max_workers", None) or 4
