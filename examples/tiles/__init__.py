@@ -1,0 +1,1 @@
+"""Find coins, galaxies, cell nuclei and letters in pictures cut into tiles."""
