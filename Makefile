@@ -1,0 +1,42 @@
+# Everything is installed into .venv, once; after that each target is one command.
+# Another interpreter (3.11 or newer): make demo PYTHON=python3.13
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check bench clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+demo: $(READY) ## find things in real pictures with a coordinator and two workers
+	$(BIN)/python -m examples.demo
+
+test: $(READY) ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY) ## check formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv-bench/.ready ## measure against the named peers
+	.venv-bench/bin/python -m bench
+
+clean: ## remove what was built and written, and the environments
+	rm -rf .venv .venv-bench out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+$(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'
+	@echo "Installing into .venv: once, about a minute."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+.venv-bench/.ready: $(READY) requirements/bench.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	$(BIN)/uv pip install --python .venv-bench/bin/python --require-hashes -r requirements/dev.txt -r requirements/bench.txt
+	$(BIN)/uv pip install --python .venv-bench/bin/python --no-deps -e .
+	@touch $@
