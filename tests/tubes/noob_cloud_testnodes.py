@@ -189,6 +189,10 @@ def needs_one(value: int, *, extra: int | None = None) -> list[int | None]:
     return [value, extra]
 
 
+def blend(*, this: int | None = None, that: int | None = None) -> int:
+    return (this or 0) * 3 + (that or 0)
+
+
 def nothing(value: Any) -> None:
     """None is a value: dependents run with it."""
 
@@ -230,6 +234,10 @@ async def async_fail(value: int) -> int:
 
 def with_epoch(value: Any, epoch: Epoch) -> list[Any]:
     return [value, epoch.root, len(epoch)]
+
+
+def with_level(value: int, epoch: Epoch) -> int:
+    return value * 10 + len(epoch)
 
 
 def epoch_only(epoch: Epoch) -> int:
