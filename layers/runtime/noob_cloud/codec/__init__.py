@@ -1,0 +1,142 @@
+"""The wire format of the kit: typed, bounded, versioned, and nothing in it runs code.
+
+    frame = dumps({"image": array, "when": datetime.now(UTC)})
+    value = loads(frame)
+
+docs/WIRE_FORMAT.md lays out the bytes. Types come back as they went, with one exception: a
+bytearray or memoryview comes back as bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.cid import cid
+from noob_cloud.codec import arrow, arrays, containers, nouns, scalars  # noqa: F401 - they register
+from noob_cloud.codec.frame import (
+    CANONICAL,
+    EXTENDED,
+    HEAD_SIZE,
+    HEADS,
+    assemble,
+    parse,
+    parse_parts,
+)
+from noob_cloud.codec.limits import DEFAULT, Limits
+from noob_cloud.codec.read import Reader, read_plain
+from noob_cloud.codec.registry import register, registered
+from noob_cloud.codec.scan import check_items
+from noob_cloud.codec.write import Writer
+from noob_cloud.exceptions import CodecError, DecodeError, EncodeError, LimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Buffer = bytes | bytearray | memoryview
+
+__all__ = [
+    "CodecError",
+    "DecodeError",
+    "EncodeError",
+    "LimitError",
+    "Limits",
+    "canonical",
+    "cid_of",
+    "dumps",
+    "dumps_parts",
+    "loads",
+    "loads_parts",
+    "register",
+    "registered",
+]
+
+_SHORT = len(HEADS)
+
+
+def dumps(value: Any, *, limits: Limits = DEFAULT) -> bytes:
+    """Return `value` as one frame.
+
+    Raises:
+        EncodeError: A value of this type has no place in the wire format.
+        LimitError: The value is larger or deeper than `limits` allow.
+    """
+    writer = Writer()
+    writer.limits = limits
+    body = writer.pack_top(value)
+    size = len(body)
+    if size < _SHORT and not writer.extended and limits is DEFAULT:
+        return HEADS[size] + body
+    flags = EXTENDED if writer.extended else 0
+    return b"".join(assemble(body, writer.buffers or (), flags, limits))
+
+
+def dumps_parts(value: Any, *, limits: Limits = DEFAULT) -> list[bytes | memoryview]:
+    """Return the parts of `value`'s frame, to be written one after the other.
+
+    Large arrays are parts of their own and are not copied: do not change them before the parts are
+    written. Raises as `dumps` does.
+    """
+    writer = Writer()
+    writer.limits = limits
+    body = writer.pack_top(value)
+    flags = EXTENDED if writer.extended else 0
+    return assemble(body, writer.buffers or (), flags, limits)
+
+
+def loads(data: Buffer, *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
+    """Return the value of one frame.
+
+    Args:
+        data: Exactly one frame.
+        limits: What the frame may cost.
+        copy: Give arrays writable memory of their own. Without it they are read-only views that
+            keep `data` alive.
+
+    Raises:
+        DecodeError: The bytes are not a well-formed frame, or name a class not registered here.
+        LimitError: They are larger or deeper than `limits` allow.
+    """
+    if type(data) is bytes:
+        size = len(data) - HEAD_SIZE
+        if 0 <= size < _SHORT and limits is DEFAULT and data.startswith(HEADS[size]):
+            return read_plain(data[HEAD_SIZE:])
+    view = memoryview(data).cast("B")
+    flags, body, buffers = parse(view if copy else view.toreadonly(), limits)
+    return _read(flags, body, buffers, limits, copy=copy)
+
+
+def loads_parts(parts: Sequence[Buffer], *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
+    """Return the value of a frame that arrives in the parts that `dumps_parts` made."""
+    flags, body, buffers = parse_parts(parts, limits)
+    return _read(flags, body, buffers, limits, copy=copy)
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one frame of `value` that its cid is taken of.
+
+    Dicts keep their order, sets go by their items' bytes, every NaN is the same, an array's bytes
+    do not depend on its strides. `loads` reads it like any other.
+    """
+    return b"".join(_canonical_parts(value))
+
+
+def cid_of(value: Any) -> str:
+    """Return the cid of `value`'s canonical bytes, without copying its arrays together."""
+    return cid(_canonical_parts(value))
+
+
+def _canonical_parts(value: Any) -> list[bytes | memoryview]:
+    writer = Writer()
+    writer.canonical = True
+    body = writer.pack(value)
+    flags = CANONICAL | (EXTENDED if writer.extended else 0)
+    return assemble(body, writer.buffers or (), flags, DEFAULT)
+
+
+def _read(
+    flags: int, body: memoryview, buffers: Sequence[memoryview], limits: Limits, *, copy: bool
+) -> Any:
+    check_items(body, limits)
+    if flags & EXTENDED:
+        return Reader(buffers, limits, copy=copy).read(body)
+    return read_plain(body)

@@ -1,0 +1,52 @@
+"""Extension values that hold other values: tuples and sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.codec import tags
+from noob_cloud.codec.read import DECODERS
+from noob_cloud.codec.write import ENCODERS, Ext
+
+if TYPE_CHECKING:
+    from noob_cloud.codec.read import Reader
+    from noob_cloud.codec.write import Writer
+
+
+def _encode_tuple(writer: Writer, value: tuple[Any, ...]) -> Ext:
+    return Ext(tags.TUPLE, writer.nested(list(value)))
+
+
+def _decode_tuple(reader: Reader, data: memoryview) -> tuple[Any, ...]:
+    return tuple(reader.items(data))
+
+
+def pack_set(writer: Writer, value: set[Any] | frozenset[Any]) -> bytes:
+    """Return the items' bytes, sorted, as one list."""
+    writer.inline += 1
+    try:
+        return writer.join(sorted([writer.nested(item) for item in value]))
+    finally:
+        writer.inline -= 1
+
+
+def _encode_set(writer: Writer, value: set[Any]) -> Ext:
+    return Ext(tags.SET, pack_set(writer, value))
+
+
+def _decode_set(reader: Reader, data: memoryview) -> set[Any]:
+    return set(reader.items(data))
+
+
+def _encode_frozenset(writer: Writer, value: frozenset[Any]) -> Ext:
+    return Ext(tags.FROZENSET, pack_set(writer, value))
+
+
+def _decode_frozenset(reader: Reader, data: memoryview) -> frozenset[Any]:
+    return frozenset(reader.items(data))
+
+
+ENCODERS.update({tuple: _encode_tuple, set: _encode_set, frozenset: _encode_frozenset})
+DECODERS.update(
+    {tags.TUPLE: _decode_tuple, tags.SET: _decode_set, tags.FROZENSET: _decode_frozenset}
+)

@@ -1,0 +1,175 @@
+"""Classes that travel by a name that both sides registered; bytes never import anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, OrderedDict, defaultdict, deque
+from enum import Enum, Flag
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from noob_cloud.codec import tags
+from noob_cloud.codec.read import DECODERS
+from noob_cloud.codec.write import ENCODERS, Ext
+from noob_cloud.exceptions import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from noob_cloud.codec.read import Reader
+    from noob_cloud.codec.write import Writer
+
+__all__ = ["register", "registered"]
+
+T = TypeVar("T")
+_NAMES: dict[str, tuple[type, Callable[[Any], Any]]] = {}
+
+
+def register(
+    cls: type[T],
+    name: str | None = None,
+    *,
+    encode: Callable[[T], Any] | None = None,
+    decode: Callable[[Any], T] | None = None,
+) -> type[T]:
+    """Let values of exactly this class travel; both sides register it under the same name.
+
+    Dataclasses, Pydantic models, msgspec structs, named tuples and enums need no more; they are
+    built anew by their constructor, so their validation runs. Usable as a decorator.
+
+    Args:
+        cls: The class.
+        name: What stands for it on the wire; `module:QualName` by default.
+        encode: Makes a value that the codec knows of an instance.
+        decode: Makes an instance of that value again.
+
+    Raises:
+        ValueError: The name stands for another class.
+        TypeError: The class is of no known kind and `encode` or `decode` is missing.
+    """
+    name = name or f"{cls.__module__}:{cls.__qualname__}"
+    if encode is None or decode is None:
+        if encode is not decode:
+            raise TypeError("register() takes both encode= and decode=, or neither.")
+        encode, decode = _kind_of(cls)
+    held = _NAMES.get(name, (cls,))[0]
+    if (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"The name {name!r} is registered for {held!r} already.")
+    state = encode
+
+    def encoder(writer: Writer, value: T) -> Ext:
+        return Ext(tags.OBJECT, writer.nested([name, state(value)]))
+
+    _NAMES[name] = (cls, decode)
+    ENCODERS[cls] = encoder
+    return cls
+
+
+def registered() -> dict[str, type]:
+    """Return every name that values may travel under, with its class."""
+    return {name: entry[0] for name, entry in _NAMES.items()}
+
+
+def _decode_object(reader: Reader, data: memoryview) -> Any:
+    name, state = reader.items(data, 2)
+    entry = _NAMES.get(name) if type(name) is str else None
+    if entry is None:
+        raise DecodeError(
+            f"No class is registered here as {name!r:.200}. Import the module that defines it and"
+            " call noob_cloud.codec.register(cls) before decoding.",
+            name=name,
+        )
+    cls, decode = entry
+    try:
+        return decode(state)
+    except Exception as error:
+        raise DecodeError(
+            f"The value of a {cls.__qualname__} does not make one: {error}"
+        ) from error
+
+
+def _kind_of(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    if issubclass(cls, Enum):
+        return _enum(cls)
+    if hasattr(cls, "__pydantic_validator__") and hasattr(cls, "model_validate"):
+        return _model(cls)
+    if issubclass(cls, msgspec.Struct):
+        return _struct(cls)
+    if dataclasses.is_dataclass(cls):
+        return _dataclass(cls)
+    if issubclass(cls, tuple) and hasattr(cls, "_make"):
+        return list, cls._make
+    raise TypeError(
+        f"{cls!r} is no dataclass, model, struct, named tuple or enum: pass encode= and decode=."
+    )
+
+
+def _enum(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    if issubclass(cls, Flag):
+        return (lambda value: value.value), cls
+    return (lambda value: value.name), (lambda name: cls[name])
+
+
+def _model(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def encode(value: Any) -> dict[str, Any]:
+        return value.__dict__ | (value.__pydantic_extra__ or {})
+
+    def decode(state: Any) -> Any:
+        return cls.model_validate(state, by_alias=False, by_name=True)
+
+    return encode, decode
+
+
+def _struct(cls: type[msgspec.Struct]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    names = cls.__struct_fields__
+
+    def encode(value: Any) -> dict[str, Any]:
+        return {name: getattr(value, name) for name in names}
+
+    def decode(state: Any) -> Any:
+        return cls(**state)
+
+    return encode, decode
+
+
+def _dataclass(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    fields = dataclasses.fields(cls)
+    names = [field.name for field in fields]
+    late = {field.name for field in fields if not field.init}
+
+    def encode(value: Any) -> dict[str, Any]:
+        return {name: getattr(value, name) for name in names}
+
+    def decode(state: Any) -> Any:
+        value = cls(**{name: item for name, item in state.items() if name not in late})
+        for name in late & state.keys():
+            object.__setattr__(value, name, state[name])
+        return value
+
+    return encode, decode
+
+
+_FACTORIES = {"": None, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+_FACTORIES |= {"set": set, "tuple": tuple, "bytes": bytes, "bool": bool}
+_FACTORY_NAMES = {factory: name for name, factory in _FACTORIES.items()}
+
+
+def _encode_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
+    return [_FACTORY_NAMES[value.default_factory], dict(value)]  # type: ignore[index]
+
+
+def _decode_defaultdict(state: Any) -> defaultdict[Any, Any]:
+    factory, items = state
+    return defaultdict(_FACTORIES[factory], items)
+
+
+DECODERS[tags.OBJECT] = _decode_object
+register(OrderedDict, encode=dict, decode=OrderedDict)
+register(Counter, encode=dict, decode=Counter)
+register(defaultdict, encode=_encode_defaultdict, decode=_decode_defaultdict)
+register(deque, encode=lambda v: [list(v), v.maxlen], decode=lambda state: deque(*state))
+register(
+    Fraction, encode=lambda v: [v.numerator, v.denominator], decode=lambda state: Fraction(*state)
+)

@@ -1,0 +1,182 @@
+"""Turn a value into the body and buffers of a frame.
+
+ormsgpack walks what msgpack itself can say and calls `Writer.hook` for every other type (unlike
+msgspec it does not turn a tuple into a list by itself). What it refuses - keys that are no
+strings, lone surrogates - is walked here, one level at a time, so the rest stays fast.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import ormsgpack
+from ormsgpack import Ext, packb
+
+from noob_cloud.codec import tags
+from noob_cloud.codec.limits import DEFAULT, Limits
+from noob_cloud.exceptions import EncodeError, LimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ENCODERS", "FINDERS", "Ext", "Writer"]
+
+ENCODERS: dict[type, Callable[[Writer, Any], Any]] = {}
+"""How a value of exactly this type becomes an extension value."""
+FINDERS: list[Callable[[type], None]] = []
+"""Called with a type that is not in ENCODERS; each may add it there."""
+
+LARGE = 1 << 16
+"""From this many bytes on, a frame that is nothing but bytes carries them out of band."""
+_RAW_TYPES = frozenset((bytes, bytearray, memoryview))
+_OPTIONS = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+_MAX_PLAIN = 250
+_U16 = Struct(">BH")
+_U32 = Struct(">BI")
+_FIX = 16
+_SHORT = 1 << 16
+
+
+class Writer:
+    """Encodes one value; afterwards it holds what the frame needs beside the body."""
+
+    # class attributes instead of __init__: a writer is made for each message
+    limits: Limits = DEFAULT
+    canonical: bool = False
+    extended: bool = False
+    """Whether the body holds extension values."""
+    buffers: list[memoryview] | None = None
+    depth: int = 0
+    inline: int = 0
+    """Over zero inside a set, whose items must not depend on the order they were met in."""
+    error: BaseException | None = None
+
+    def hook(self, value: Any) -> Any:
+        """Encode what plain msgpack cannot say, as ormsgpack calls it."""
+        self.extended = True
+        try:
+            encode = ENCODERS.get(type(value))
+            if encode is None:
+                encode = self._find(value)
+            return encode(self, value)
+        except BaseException as error:
+            self.error = error  # ormsgpack drops it, `pack` brings it back
+            raise
+
+    def pack(self, value: Any) -> bytes:
+        """Return the msgpack of `value`."""
+        mark = len(self.buffers) if self.buffers else 0
+        if self.canonical:
+            value = _one_nan(value, _MAX_PLAIN)
+        try:
+            return packb(value, self.hook, _OPTIONS)
+        except TypeError as error:
+            if self.error is not None:
+                raise self.error from None
+            if self.buffers:
+                del self.buffers[mark:]
+            return self._walk(value, error)
+
+    def pack_top(self, value: Any) -> bytes:
+        """Return the msgpack of a whole frame's value; large bytes go out of band."""
+        if type(value) in _RAW_TYPES and memoryview(value).nbytes >= LARGE:
+            self.extended = True
+            index = self.add(memoryview(value).cast("B"))
+            return packb(Ext(tags.BYTES, self.nested(index)))
+        return self.pack(value)
+
+    def nested(self, value: Any) -> bytes:
+        """Return the msgpack of `value`, one level deeper."""
+        return self._descend(self.pack, value)
+
+    def join(self, packed: list[bytes]) -> bytes:
+        """Return the list whose items have these bytes."""
+        return b"".join((_header(0x90, 0xDC, len(packed)), *packed))
+
+    def add(self, buffer: memoryview) -> int:
+        """Put a buffer of bytes out of band and return its index."""
+        if self.buffers is None:
+            self.buffers = []
+        self.buffers.append(buffer)
+        return len(self.buffers) - 1
+
+    def _descend(self, encode: Callable[[Any], bytes], value: Any) -> bytes:
+        if self.depth >= self.limits.depth:
+            raise LimitError(
+                f"The value is nested deeper than {self.limits.depth} levels (Limits.depth)."
+                " Does it contain itself?",
+                limit="depth",
+            )
+        self.depth += 1
+        try:
+            return encode(value)
+        finally:
+            self.depth -= 1
+
+    def _find(self, value: Any) -> Callable[[Writer, Any], Any]:
+        kind = type(value)
+        for finder in FINDERS:
+            finder(kind)
+            if kind in ENCODERS:
+                return ENCODERS[kind]
+        raise EncodeError(
+            f"A value of type {kind.__module__}.{kind.__qualname__} has no place in the wire"
+            f" format: {repr(value)[:80]}. Register dataclasses, models, structs and enums with"
+            " noob_cloud.codec.register(cls) on both sides, or convert the value first.",
+            kind=f"{kind.__module__}.{kind.__qualname__}",
+        )
+
+    def _walk(self, value: Any, error: TypeError) -> bytes:
+        kind = type(value)
+        if kind is dict:
+            return self._descend(self._walk_dict, value)
+        if kind is list:
+            return self._descend(self._walk_list, value)
+        if kind is str:  # lone surrogates, as os.fsdecode makes them
+            self.extended = True
+            return packb(Ext(tags.TEXT, value.encode("utf-8", "surrogatepass")))
+        raise EncodeError(f"{repr(value)[:80]} could not be encoded: {error}") from error
+
+    def _walk_list(self, value: list[Any]) -> bytes:
+        return self.join([self.pack(item) for item in value])
+
+    def _walk_dict(self, value: dict[Any, Any]) -> bytes:
+        """Write the keys and values as one list, then put a map's header in place of its."""
+        flat = [part for pair in value.items() for part in pair]
+        packed = self.pack(flat)
+        return _header(0x80, 0xDE, len(value)) + packed[len(_header(0x90, 0xDC, len(flat))) :]
+
+
+def _one_nan(value: Any, room: int) -> Any:
+    """Return plain `value` with every NaN in the one form that canonical bytes know."""
+    kind = type(value)
+    if kind is float:
+        return value if value == value else float("nan")  # noqa: PLR0124 - the test for a NaN
+    if kind is not list and kind is not dict:
+        return value
+    if not room:
+        raise LimitError(
+            f"The value nests lists and dicts deeper than {_MAX_PLAIN} levels."
+            " Does it contain itself?",
+            limit="depth",
+        )
+    if kind is list:
+        return [_one_nan(item, room - 1) for item in value]
+    return {_one_nan(key, room - 1): _one_nan(item, room - 1) for key, item in value.items()}
+
+
+def _header(fixed: int, short: int, size: int) -> bytes:
+    if size < _FIX:
+        return bytes((fixed | size,))
+    if size < _SHORT:
+        return _U16.pack(short, size)
+    return _U32.pack(short + 1, size)
