@@ -80,6 +80,14 @@ class TubeNotFoundError(WorkerError, LookupError):
     """No tube with this cid is known here; send its specification first."""
 
 
+class NodeNotFoundError(WorkerError, LookupError):
+    """The tube has no node of this name."""
+
+
+class WorkerBusyError(WorkerError, RuntimeError):
+    """The worker runs as many tasks as it may; try again shortly, or another worker."""
+
+
 # ---- codec and blobs
 
 
@@ -135,6 +143,10 @@ class DatabaseDamagedError(QueueError, RuntimeError):
 
 class AuthenticationError(CoordinatorError, PermissionError):
     """The request carries no token, or one that is not known here."""
+
+
+class ForbiddenError(CoordinatorError, PermissionError):
+    """The token's role does not allow this."""
 
 
 class UnavailableError(CoordinatorError, ConnectionError):
