@@ -105,6 +105,8 @@ class StageCall:
     """For each epoch the values of the stage's input slots, `MISSING` where there is no event."""
     code: str | None = None
     """cid of the code that the tube's nodes come from; a worker with other code refuses."""
+    retry_errors: bool = False
+    """Whether what a node raises is worth another attempt; the loss of a worker always is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,205 @@
+"""Calls become tasks in a queue, for whoever pulls from it to do."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud import codec
+from noob_cloud.exceptions import RunnerError, TaskCancelledError, TaskFailedError
+from noob_cloud.task import Outcome, StageCall, TaskStatus
+from noob_cloud.worker.execute import exception_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from noob_cloud.plan import Stage
+    from noob_cloud.queue.interface import Queue
+    from noob_cloud.task import Task
+    from noob_cloud.tubes import TubeSource
+
+_POLL_SECONDS = 1.0
+_WATCHED = 1000
+"""Tasks asked after at once: the oldest, whose results the runner needs first."""
+
+
+class QueueExecutor(Executor):
+    """Submit each call as a task of its own and resolve its future when the task is settled.
+
+    A task's identity is what it computes: the run, the tube, the code, the stage, the epoch and
+    the cid of the inputs. A runner that is started again with the same `run_id` therefore finds
+    the tasks of its predecessor, done or under way, instead of making new ones.
+
+    Args:
+        queue: a `TaskQueue`, or a coordinator's `RemoteQueue`.
+        run_id: names the run; the same name resumes it.
+        timeout_seconds: longest run of one attempt where the placement names none.
+        max_retries: further attempts after the loss of a worker, where the placement names none.
+        publish: called once for each tube before its first task, so that workers can load it.
+    """
+
+    one_call_per_task = True
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        run_id: str,
+        timeout_seconds: float = 300.0,
+        max_retries: int = 3,
+        publish: Callable[[TubeSource], object] | None = None,
+    ) -> None:
+        self._queue = queue
+        self._run_id = run_id
+        self._timeout = timeout_seconds
+        self._retries = max_retries
+        self._publish = publish
+        self._published: set[str] = set()
+        self._futures: dict[int, list[Future[Any]]] = {}
+        self._changed = Condition()
+        self._closed = False
+        self._watcher: Thread | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *_args: Any, **_kwargs: Any) -> Future[Any]:
+        """Refuse: code is never sent to a queue, only stages of a tube that workers have."""
+        raise TypeError(
+            f"a queue takes stages of a tube, not {fn!r}; run functions on a ProcessExecutor"
+        )
+
+    def submit_call(
+        self, call: StageCall, *, tube: TubeSource, stage: Stage | None = None
+    ) -> Future[Any]:
+        """Submit one call; its future gives one tuple of outputs for each of its epochs."""
+        return self.submit_calls([call], tube=tube, stage=stage)[0]
+
+    def submit_calls(
+        self, calls: Sequence[StageCall], *, tube: TubeSource, stage: Stage | None = None
+    ) -> list[Future[Any]]:
+        """Submit calls in one commit; the futures are in their order."""
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._publish is not None and tube.cid not in self._published:
+            self._publish(tube)
+            self._published.add(tube.cid)
+        ids = self._queue.submit_many([self._submission(call, stage) for call in calls])
+        futures: list[Future[Any]] = []
+        with self._changed:
+            for task_id in ids:
+                future: Future[Any] = Future()
+                self._futures.setdefault(task_id, []).append(future)
+                futures.append(future)
+            if self._watcher is None:
+                self._watcher = Thread(target=self._watch, name="noob-queue-watch", daemon=True)
+                self._watcher.start()
+            self._changed.notify_all()
+        return futures
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard library's signature
+        """Stop watching; with `cancel_futures` cancel the tasks that have no outcome yet."""
+        with self._changed:
+            self._closed = True
+            pending = {i: list(f) for i, f in self._futures.items()} if cancel_futures else {}
+            self._changed.notify_all()
+        for futures in pending.values():
+            for future in futures:
+                future.cancel()
+        if wait and self._watcher is not None:
+            self._watcher.join()
+
+    def _submission(self, call: StageCall, stage: Stage | None) -> dict[str, Any]:
+        epoch = call.epochs[0]
+        identity = (self._run_id, call.code, call.tube, call.nodes, call.epochs, call.inputs)
+        retries = None if stage is None else stage.retries
+        if retries:
+            call = replace(call, retry_errors=True)
+        submission: dict[str, Any] = {
+            "node_id": "+".join(call.nodes),
+            "epoch": epoch if isinstance(epoch, int) else epoch[0],
+            "data": call,
+            "idempotency_key": codec.cid_of(identity),
+            "run_id": self._run_id,
+            "timeout_seconds": self._timeout,
+            "max_retries": self._retries if retries is None else retries,
+        }
+        if stage is not None:
+            submission["affinity_tags"] = sorted(stage.affinity)
+            submission["required_tags"] = sorted(stage.required)
+            submission["timeout_seconds"] = stage.timeout or self._timeout
+            if stage.concurrency is not None:
+                submission["key"] = f"{call.tube}/{'+'.join(call.nodes)}"
+        return submission
+
+    def _watch(self) -> None:
+        """Ask after the oldest tasks until all are settled or the executor is closed."""
+        while True:
+            with self._changed:
+                while not self._futures and not self._closed:
+                    self._changed.wait()
+                cancelled = [
+                    task_id
+                    for task_id, futures in self._futures.items()
+                    if all(future.cancelled() for future in futures)
+                ]
+                for task_id in cancelled:
+                    del self._futures[task_id]
+                watched = list(self._futures)[:_WATCHED]
+                closed = self._closed
+            try:
+                for task_id in cancelled:
+                    self._queue.cancel_task(task_id)
+                if closed and not watched:
+                    return
+                if watched:
+                    self._settle(
+                        self._queue.wait_settled(watched, timeout=_POLL_SECONDS, at_least=1)
+                    )
+            except Exception as error:  # noqa: BLE001 - whoever waits for a future must learn of it
+                self._abandon(error)
+                return
+
+    def _settle(self, tasks: list[Task]) -> None:
+        with self._changed:
+            found = [(task, self._futures.pop(task.task_id, [])) for task in tasks]
+        for task, futures in found:
+            for future in futures:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                try:
+                    future.set_result(_value_of(task))
+                except Exception as error:  # noqa: BLE001 - it is raised where the result is read
+                    future.set_exception(error)
+
+    def _abandon(self, error: Exception) -> None:
+        with self._changed:
+            self._closed = True
+            futures = [f for waiting in self._futures.values() for f in waiting]
+            self._futures.clear()
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+
+def _value_of(task: Task) -> Any:
+    """Return what a settled task computed, or raise what became of it."""
+    if task.status is TaskStatus.COMPLETED:
+        return task.result
+    if isinstance(task.result, Outcome):
+        raise exception_of(task.result)
+    if task.status is TaskStatus.CANCELLED:
+        raise TaskCancelledError(
+            f"task {task.task_id} ({task.node_id}, epoch {task.epoch}) was cancelled",
+            task_id=task.task_id,
+        )
+    if task.status is TaskStatus.DEAD:
+        error = TaskFailedError(
+            f"task {task.task_id} ({task.node_id}, epoch {task.epoch}) failed after "
+            f"{task.attempt} attempts: {task.error}; `noob-cloud redrive {task.task_id}` tries "
+            "it again",
+            task_id=task.task_id,
+        )
+        if task.traceback:
+            error.add_note(task.traceback)
+        raise error
+    raise RunnerError(f"task {task.task_id} is {task.status}, which is no outcome")
