@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+
+from .servers import worker_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,5 +57,57 @@ def _sync(stack: ExitStack) -> Factory:
     return SynchronousRunner
 
 
-KINDS: tuple[Kind, ...] = (Kind("sync", _sync, remote=False, examples=300),)
+def _multiprocess(stack: ExitStack) -> Factory:
+    needs("noob_cloud.executors.process", "noob_cloud.runner.multiprocess")
+    from noob_cloud.executors.process import ProcessExecutor  # noqa: PLC0415 -- may not exist yet
+
+    from noob_cloud.runner import MultiProcessRunner  # noqa: PLC0415
+
+    # One pool for the session; that a runner opens and closes its own has tests elsewhere.
+    pool = stack.enter_context(ProcessExecutor(max_workers=2))
+    return lambda tube: MultiProcessRunner(tube, executor=pool)
+
+
+def _process_pool(stack: ExitStack) -> Factory:
+    needs("noob_cloud.runner.executor", "noob_cloud.worker.execute")
+    from noob_cloud.runner import ExecutorRunner  # noqa: PLC0415 -- may not exist yet
+
+    context = multiprocessing.get_context("spawn")
+    pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=context))
+    return lambda tube: ExecutorRunner(tube, executor=pool)
+
+
+def _dask(stack: ExitStack) -> Factory:
+    needs("distributed", "noob_cloud.runner.executor", "noob_cloud.worker.execute")
+    from distributed import Client, LocalCluster  # noqa: PLC0415 -- takes a second
+
+    from noob_cloud.runner import ExecutorRunner  # noqa: PLC0415 -- may not exist yet
+
+    cluster = stack.enter_context(
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+        )
+    )
+    pool = stack.enter_context(stack.enter_context(Client(cluster)).get_executor())
+    return lambda tube: ExecutorRunner(tube, executor=pool)
+
+
+def _distributed(stack: ExitStack) -> Factory:
+    needs("noob_cloud.runner.worker_server", "noob_cloud.runner.distributed")
+    from noob_cloud.runner import DistributedRunner  # noqa: PLC0415 -- may not exist yet
+
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    workers = [
+        stack.enter_context(worker_server(folder, name, max_tasks=8))[0] for name in ("w1", "w2")
+    ]
+    return lambda tube: DistributedRunner(tube, workers=workers)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("sync", _sync, remote=False, examples=300),
+    Kind("multiprocess", _multiprocess, examples=40),
+    Kind("process_pool", _process_pool),
+    Kind("dask", _dask),
+    Kind("distributed", _distributed),
+)
 """Every runner of the suite."""

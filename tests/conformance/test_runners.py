@@ -48,6 +48,11 @@ def test_store_holds_the_events_of_the_last_call(make: Factory, kind: Kind, case
     checks.check_store(make, case, exact=not kind.remote)
 
 
+@every_case
+def test_tube_is_compiled(make: Factory, case: Case) -> None:
+    checks.check_compiled(make, case)
+
+
 @every_failure
 def test_error_is_raised_at_home_and_the_next_call_works(
     make: Factory, kind: Kind, failure: Failure
