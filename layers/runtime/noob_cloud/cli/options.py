@@ -1,0 +1,61 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from noob_cloud.cli.screen import screen
+
+
+def _json(value: bool) -> bool:  # noqa: FBT001 - Typer's callback
+    if value:
+        screen.keep_stdout_clean()
+    return value
+
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON document on standard output, and nothing else there.",
+        callback=_json,
+        is_eager=True,
+    ),
+]
+TubeArgument = Annotated[
+    str, typer.Argument(metavar="TUBE", help="Path of the tube's YAML, or its noob_id.")
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="KEY=VALUE",
+        help="An input of the tube: key=value (JSON or text), or one JSON object. Repeatable.",
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        "--coordinator",
+        metavar="URL",
+        envvar="NOOB_CLOUD_COORDINATOR",
+        help="URL of a coordinator.",
+    ),
+]
+QueueFile = Annotated[
+    str | None,
+    typer.Option("--queue", metavar="FILE", help="A queue file of your own (SQLite)."),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN",
+        envvar="NOOB_CLOUD_TOKEN",
+        show_envvar=True,
+        help="Bearer token. Prefer the environment: other users can read a command line.",
+    ),
+]
+Tags = Annotated[str | None, typer.Option("--tags", metavar="A,B", help="Tags, by comma.")]

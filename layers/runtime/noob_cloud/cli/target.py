@@ -1,0 +1,85 @@
+"""Where a command looks for tasks: a queue file of one's own, or a coordinator."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from noob_cloud.queue import Queue
+
+
+@dataclass
+class Target:
+    """A queue and, where it is a coordinator's, the client that knows its runs."""
+
+    name: str
+    queue: Queue
+    client: Any = None
+
+    def runs(self, what: str) -> Any:
+        """The coordinator's client.
+
+        Raises:
+            UsageError: this is a queue file, which has tasks and no runs.
+        """
+        if self.client is None:
+            raise UsageError(f"{what} needs a coordinator: --coordinator URL")
+        return self.client
+
+
+@contextmanager
+def open_target(
+    coordinator: str | None, queue: str | None, token: str | None, *, create: bool = False
+) -> Generator[Target, None, None]:
+    """Open what the options name: `--queue FILE` before `--coordinator URL` (or its variable).
+
+    Args:
+        coordinator: URL of a coordinator.
+        queue: path of a queue file.
+        token: bearer token for the coordinator.
+        create: make the queue file if there is none.
+
+    Raises:
+        UsageError: neither is given, or there is no such file.
+    """
+    if queue is not None:
+        from noob_cloud.queue import TaskQueue  # noqa: PLC0415 - opens SQLite
+
+        if not create and not Path(queue).exists():
+            raise UsageError(f"There is no queue file {queue}")
+        opened = TaskQueue(persistent=True, db_path=queue)
+        try:
+            yield Target(queue, opened)
+        finally:
+            opened.close()
+        return
+    if coordinator is None:
+        raise UsageError(
+            "Say where: --coordinator URL (or NOOB_CLOUD_COORDINATOR), or --queue FILE"
+        )
+    from noob_cloud.coordinator.client import CoordinatorClient  # noqa: PLC0415 - loads httpx
+
+    client = CoordinatorClient(coordinator, token=token)
+    try:
+        yield Target(coordinator, client.queue, client)
+    finally:
+        client.close()
+
+
+def task_ids(ids: list[str]) -> list[int]:
+    """Ids of tasks.
+
+    Raises:
+        UsageError: one is not a number.
+    """
+    for text in ids:
+        if not text.isdecimal():
+            raise UsageError(f"{text!r} is not the id of a task, which is a number")
+    return [int(text) for text in ids]

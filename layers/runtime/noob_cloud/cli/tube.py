@@ -1,0 +1,91 @@
+"""A tube named on the command line: a path or a noob_id, with its inputs and its placement."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.cli import values
+from noob_cloud.cli.errors import UsageError
+from noob_cloud.exceptions import NoobCloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from noob import Tube
+
+    from noob_cloud.tubes import TubeSource
+
+
+def load(source: str, pairs: Iterable[str] | None = None) -> Tube:
+    """Load the tube; its modules may lie in the current directory, as with `python -m`.
+
+    Raises:
+        UsageError: there is no such tube, or it cannot be loaded; the sentence says why.
+    """
+    from noob import Tube  # noqa: PLC0415 - only commands that need a tube pay for it
+
+    inputs = _prepare(source, pairs)
+    try:
+        return Tube.from_specification(source, input=inputs)
+    except Exception as error:
+        raise _refuse(source, error) from error
+
+
+def describe(source: str, pairs: Iterable[str] | None = None) -> TubeSource:
+    """The tube as a value that can be sent, without loading its code here.
+
+    Raises:
+        UsageError: there is no such tube, or its specification is not valid.
+    """
+    from noob_cloud.tubes import TubeSource  # noqa: PLC0415 - only when sending one
+
+    inputs = _prepare(source, pairs)
+    try:
+        return TubeSource.of(source, input=inputs)
+    except NoobCloudError:
+        raise
+    except Exception as error:
+        raise _refuse(source, error) from error
+
+
+def _prepare(source: str, pairs: Iterable[str] | None) -> dict[str, Any]:
+    if source.endswith((".yaml", ".yml")) and not Path(source).exists():
+        raise UsageError(f"There is no file {source} here; give the path of a tube's YAML")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    return values.inputs(pairs or ())
+
+
+def _refuse(source: str, error: Exception) -> UsageError:
+    reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return UsageError(f"The tube {source} cannot be loaded: {type(error).__name__}: {reason}")
+
+
+def placement_of(source: str, given: Path | None) -> Path | None:
+    """The placement file: the one given, or NAME.cloud.yaml beside the tube, or None.
+
+    Raises:
+        UsageError: the one given does not exist.
+    """
+    if given is not None:
+        if not given.exists():
+            raise UsageError(f"There is no placement file {given}")
+        return given
+    path = _path_of(source)
+    beside = path and path.with_name(f"{path.stem}.cloud.yaml")
+    return beside if beside and beside.exists() else None
+
+
+def _path_of(source: str) -> Path | None:
+    """Where the tube's YAML is; None if upstream finds it in a way of its own."""
+    if source.endswith((".yaml", ".yml")):
+        return Path(source)
+    from noob.tube import TubeSpecification  # noqa: PLC0415 - only commands that need a tube
+
+    try:
+        return TubeSpecification.path_from_id(source)
+    except KeyError:
+        return None
