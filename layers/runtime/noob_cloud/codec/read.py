@@ -35,7 +35,7 @@ class Reader:
         """Return the value; every failure becomes a CodecError."""
         try:
             return self._decode(body)
-        except Exception as error:  # noqa: BLE001 - constructors of registered classes raise anything
+        except Exception as error:  # constructors of registered classes raise anything
             raise _refusal(error) from error
 
     def nested(self, data: memoryview) -> Any:
@@ -84,7 +84,7 @@ def read_plain(body: memoryview | bytes) -> Any:
     """Return the value of a body whose frame says that it holds no extension values."""
     try:
         return _plain(body)
-    except Exception as error:  # noqa: BLE001 - the decoder's own, a RecursionError, a MemoryError
+    except Exception as error:  # the decoder's own, a RecursionError, a MemoryError
         raise _refusal(error) from error
 
 

@@ -13,7 +13,7 @@ import msgspec
 from noob_cloud.codec import tags
 from noob_cloud.codec.read import DECODERS
 from noob_cloud.codec.write import ENCODERS, Ext
-from noob_cloud.exceptions import DecodeError
+from noob_cloud.exceptions import DecodeError, EncodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def _enum(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 def _model(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     def encode(value: Any) -> dict[str, Any]:
-        return value.__dict__ | (value.__pydantic_extra__ or {})
+        return {**value.__dict__, **(value.__pydantic_extra__ or {})}
 
     def decode(state: Any) -> Any:
         return cls.model_validate(state, by_alias=False, by_name=True)
@@ -151,18 +151,27 @@ def _dataclass(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     return encode, decode
 
 
-_FACTORIES = {"": None, "int": int, "float": float, "str": str, "list": list, "dict": dict}
-_FACTORIES |= {"set": set, "tuple": tuple, "bytes": bytes, "bool": bool}
-_FACTORY_NAMES = {factory: name for name, factory in _FACTORIES.items()}
+_FACTORIES: dict[str, Any] = {
+    kind.__name__: kind for kind in (bool, bytes, dict, float, int, list, set, str, tuple)
+}
 
 
 def _encode_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
-    return [_FACTORY_NAMES[value.default_factory], dict(value)]  # type: ignore[index]
+    factory = value.default_factory
+    if factory is None:
+        return [None, dict(value)]
+    name = getattr(factory, "__name__", "")
+    if _FACTORIES.get(name) is not factory:
+        raise EncodeError(
+            f"A defaultdict whose factory is {factory!r} has no place in the wire format; those"
+            f" with {', '.join(_FACTORIES)} or None have."
+        )
+    return [name, dict(value)]
 
 
 def _decode_defaultdict(state: Any) -> defaultdict[Any, Any]:
     factory, items = state
-    return defaultdict(_FACTORIES[factory], items)
+    return defaultdict(None if factory is None else _FACTORIES[factory], items)
 
 
 DECODERS[tags.OBJECT] = _decode_object

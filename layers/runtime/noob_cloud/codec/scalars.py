@@ -107,9 +107,8 @@ def _encode_datetime(writer: Writer, value: datetime) -> Ext:
 
 
 def _decode_datetime(reader: Reader, data: memoryview) -> datetime:
-    *when, fold = *_DATE.unpack_from(data), *_TIME.unpack_from(data, _DATE.size)
-    zone = _unzone(reader, data[_DATE.size + _TIME.size :])
-    return datetime(*when, tzinfo=zone, fold=fold)
+    day = _decode_date(reader, data[: _DATE.size])
+    return datetime.combine(day, _decode_time(reader, data[_DATE.size :]))
 
 
 def _encode_date(_: Writer, value: date) -> Ext:
@@ -125,8 +124,9 @@ def _encode_time(writer: Writer, value: time) -> Ext:
 
 
 def _decode_time(reader: Reader, data: memoryview) -> time:
-    *when, fold = _TIME.unpack_from(data)
-    return time(*when, tzinfo=_unzone(reader, data[_TIME.size :]), fold=fold)
+    hour, minute, second, microsecond, fold = _TIME.unpack_from(data)
+    zone = _unzone(reader, data[_TIME.size :])
+    return time(hour, minute, second, microsecond, zone, fold=fold)
 
 
 def _encode_delta(_: Writer, value: timedelta) -> Ext:
