@@ -99,6 +99,6 @@ def worker_server(
     if tags:
         arguments += ["--tags", tags]
     config = WorkerConfig(host="127.0.0.1", port=port, tags=tags, token=TOKEN, worker_id=name)
-    with process(*arguments, log=log) as started:
+    with process(*arguments, log=log, PLACE=name) as started:
         wait_for_health(config.url, started, log)
         yield config, started

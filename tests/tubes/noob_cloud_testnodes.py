@@ -325,6 +325,18 @@ def process_id(value: Any) -> int:
     return os.getpid()
 
 
+def whereabouts(value: Any) -> str:
+    """Which worker runs this: what `PLACE` says there, `home` without one."""
+    return os.environ.get("PLACE", "home")
+
+
+def note(value: int, folder: str) -> int:
+    """Leave a file for each run, so that runs can be counted over processes and crashes."""
+    with (Path(folder) / str(value)).open("a") as runs:
+        runs.write(f"{os.getpid()}\n")
+    return value * 2
+
+
 def kill_once(value: int, marker: str, at: int = 2) -> int:
     """The first process that runs this for `at` dies by SIGKILL; `marker` is the file that says so.
 
