@@ -61,14 +61,18 @@ class CachedTube:
         with self._lock:
             if nodes in self._programs:
                 return self._programs[nodes]
-            tube = self.tube
-            program = StageProgram(tube, nodes)
+            program = StageProgram(self.tube, nodes)
             for node_id in nodes:
-                if node_id not in self._initialised:
-                    tube.nodes[node_id].init()
-                    self._initialised.add(node_id)
+                self.initialise(node_id)
             self._programs[nodes] = program
             return program
+
+    def initialise(self, node_id: str) -> None:
+        """Call the node's `init` unless that has been done here."""
+        with self._lock:
+            if node_id not in self._initialised:
+                self.tube.nodes[node_id].init()
+                self._initialised.add(node_id)
 
     def close(self) -> None:
         """Deinitialise the nodes that ran here."""

@@ -8,7 +8,7 @@ import traceback
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from noob.types import Epoch
+from noob_core import Epoch
 
 from noob_cloud.exceptions import (
     CodeMismatchError,
@@ -77,18 +77,23 @@ def execute(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place that catches everything
-        return outcome_of_error(error, call=call, duration=perf_counter() - start)
+        return outcome_of_error(error, node_id=_only(call.nodes), duration=perf_counter() - start)
     return Outcome(ok=True, value=value, duration=perf_counter() - start)
 
 
 def outcome_of_error(
-    error: BaseException, *, call: StageCall | None = None, duration: float = 0.0
+    error: BaseException, *, node_id: str | None = None, epoch: Any = None, duration: float = 0.0
 ) -> Outcome:
-    """Describe an exception so that it can be raised again somewhere else."""
+    """Describe an exception so that it can be raised again somewhere else.
+
+    Args:
+        error: what was raised; its own `.node_id` and `.epoch`, if it has them, are believed.
+        node_id: the node, where the caller knows it.
+        epoch: the epoch in upstream's wire form, where the caller knows it.
+        duration: seconds that the attempt took.
+    """
     kind = type(error)
-    node_id = getattr(error, "node_id", None)
-    if node_id is None and call is not None and len(call.nodes) == 1:
-        node_id = call.nodes[0]
+    named = getattr(error, "node_id", None)
     text = "".join(traceback.format_exception(error))
     if len(text) > _TRACEBACK_LIMIT:
         text = "...\n" + text[-_TRACEBACK_LIMIT:]
@@ -99,8 +104,8 @@ def outcome_of_error(
         message=_message(error),
         args=args,
         traceback=text,
-        node_id=node_id if isinstance(node_id, str) else None,
-        epoch=getattr(error, "epoch", None),
+        node_id=named if isinstance(named, str) else node_id,
+        epoch=getattr(error, "epoch", epoch),
         retryable=not isinstance(error, _FOR_GOOD),
         duration=duration,
     )
@@ -123,7 +128,7 @@ def run_stage(document: bytes | None, call: StageCall) -> list[tuple[Any, ...]]:
     try:
         return _run(call, _HERE, None)
     except Exception as error:  # noqa: BLE001 - raised again, in a form that survives the way home
-        outcome = outcome_of_error(error, call=call)
+        outcome = outcome_of_error(error, node_id=_only(call.nodes))
         if _travels(error):
             raise _annotate(error, outcome)  # noqa: B904 - the same exception, with notes
         raise _remote_error(outcome) from None
@@ -151,6 +156,10 @@ def _run(
                 _set(error, "epoch", wire)
                 raise
         return results
+
+
+def _only(nodes: tuple[str, ...]) -> str | None:
+    return nodes[0] if len(nodes) == 1 else None
 
 
 def _epoch(wire: Any) -> Epoch:

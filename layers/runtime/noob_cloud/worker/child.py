@@ -1,0 +1,149 @@
+"""A child process that runs what its worker hands it, and can be killed without harm.
+
+Each message is two writes: a kind, one byte, and a body. The body of a call is the frame as it
+came from the network: the worker itself never decodes it, nor imports user code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import TYPE_CHECKING, Final
+
+from noob_cloud import codec
+from noob_cloud.exceptions import CodecError, LimitError, TaskCancelledError
+from noob_cloud.task import Outcome, StageCall
+from noob_cloud.worker.by_hand import HandCall, execute_by_hand
+from noob_cloud.worker.cache import TubeCache
+from noob_cloud.worker.execute import execute, outcome_of_error
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    Reply = tuple[bytes, bytes]
+    """The kind of an answer and its body."""
+
+TUBE: Final = b"T"
+"""A tube's document; it is loaded at once."""
+CALL: Final = b"C"
+"""A frame of a `StageCall`, or of a dict with the fields of a `HandCall`."""
+
+READY: Final = b"R"
+"""The first message of a child, when it has started."""
+OUTCOME: Final = b"O"
+"""A frame of an `Outcome` that is ok."""
+ERROR: Final = b"E"
+"""A frame of an `Outcome` that is not."""
+UNKNOWN: Final = b"N"
+"""The call's tube is not here; the body is its cid."""
+MALFORMED: Final = b"B"
+"""The body could not be decoded; the body of the answer says why."""
+TOO_LARGE: Final = b"L"
+"""The body is over a limit of the wire format."""
+
+INTERRUPT: Final = signal.SIGTERM
+"""Stops the running node by an exception, so that its `finally` clauses run."""
+
+
+class _Running:
+    """Whether a node runs now, for the signal handler."""
+
+    now = False
+
+
+def answer(frame: bytes, tubes: TubeCache) -> Reply:
+    """Run one call; what its nodes raise is in the answer."""
+    try:
+        call = codec.loads(frame)
+        if isinstance(call, dict):
+            call = HandCall(**call)
+    except LimitError as error:
+        return TOO_LARGE, str(error).encode()
+    except (CodecError, TypeError) as error:
+        return MALFORMED, str(error).encode()
+    if not isinstance(call, StageCall | HandCall):
+        return MALFORMED, f"the frame holds a {type(call).__name__}, not a StageCall".encode()
+    if call.tube not in tubes:
+        return UNKNOWN, call.tube.encode()
+    if isinstance(call, StageCall):
+        return packed(execute(call, tubes=tubes))
+    return packed(execute_by_hand(call, tubes=tubes))
+
+
+def load(document: bytes, tubes: TubeCache) -> Reply:
+    """Load a tube now; the outcome's value holds its cid and the names of its nodes."""
+    try:
+        cid = tubes.add(document)
+        with tubes.lend(cid) as cached:
+            nodes = sorted(cached.tube.nodes)
+    except CodecError as error:
+        return MALFORMED, str(error).encode()
+    except BaseException as error:  # noqa: BLE001 - importing a tube's modules runs their code
+        return packed(outcome_of_error(error))
+    return packed(Outcome(ok=True, value={"cid": cid, "nodes": nodes}))
+
+
+def packed(outcome: Outcome) -> Reply:
+    """Encode an outcome; a value without a place in the wire format is an error outcome."""
+    try:
+        return (OUTCOME if outcome.ok else ERROR), codec.dumps(outcome)
+    except Exception as error:  # noqa: BLE001 - a value's own reduction may raise anything
+        return ERROR, codec.dumps(outcome_of_error(error))
+
+
+def serve(connection: Connection, tubes: TubeCache) -> None:
+    """Answer messages until the worker hangs up."""
+    connection.send_bytes(READY)
+    connection.send_bytes(b"")
+    while True:
+        kind = connection.recv_bytes()
+        body = connection.recv_bytes()
+        try:
+            _Running.now = True
+            reply = load(body, tubes) if kind == TUBE else answer(body, tubes)
+            _Running.now = False
+        except TaskCancelledError as error:  # it came between the node's end and the answer's
+            _Running.now = False
+            reply = packed(outcome_of_error(error))
+        connection.send_bytes(reply[0])
+        connection.send_bytes(reply[1])
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    if _Running.now:
+        raise TaskCancelledError
+
+
+def _end_with_parent(fd: int) -> None:
+    """End this process when the worker is gone, whatever a node is doing."""
+    poll = select.poll()
+    poll.register(fd, getattr(select, "POLLRDHUP", 0))
+    poll.poll()
+    os._exit(1)
+
+
+def main(setup: str) -> None:
+    """Serve on a socket until its other end is closed.
+
+    Args:
+        setup: JSON with `fd`, `path` (the worker's `sys.path`) and `allowed_modules`.
+    """
+    settings = json.loads(setup)
+    sys.path[:] = settings["path"]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
+    signal.signal(INTERRUPT, _interrupt)
+    connection = Connection(settings["fd"])
+    Thread(target=_end_with_parent, args=(settings["fd"],), daemon=True).start()
+    try:
+        serve(connection, TubeCache(allowed_modules=settings["allowed_modules"]))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
