@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pytest
 from noob import SynchronousRunner as UpstreamRunner
 from noob_cloud.executors.process import ProcessExecutor
 from noob_cloud_testtubes import Spec, chain, load, node, result, scalar, tube_spec
-from tests.conformance.servers import worker_server
+from tests.conformance.servers import environment, worker_server
 
 from noob_cloud.runner import DistributedRunner, MultiProcessRunner, QueuedRunner, TaskQueue
 
@@ -250,9 +254,9 @@ class TestWorkersThatDie:
                 right,
                 _,
             ),
+            DistributedRunner(load(self._spec(tmp_path)), workers=[left, right]) as runner,
         ):
-            with DistributedRunner(load(self._spec(tmp_path)), workers=[left, right]) as runner:
-                assert runner.run(12) == self._expected()
+            assert runner.run(12) == self._expected()
         assert not (tmp_path / "kill").exists(), "nobody was killed"
 
     def test_worker_of_a_queue_killed(self, tmp_path: Path) -> None:
@@ -265,8 +269,52 @@ class TestWorkersThatDie:
 
     def test_threads_end_with_the_runner(self, pool: ProcessExecutor) -> None:
         """A runner that has ended leaves no thread of its own."""
-        before = {thread.name for thread in threading.enumerate()}
-        with MultiProcessRunner(load(IMAGES), executor=pool) as runner:
-            runner.run(2)
-        after = {thread.name for thread in threading.enumerate()}
-        assert after <= before | {thread for thread in after if "rocess" in thread}
+        counts = []
+        for _ in range(3):
+            with MultiProcessRunner(load(IMAGES), executor=pool) as runner:
+                runner.run(2)
+            counts.append(threading.active_count())
+        assert counts[0] == counts[2]
+
+
+class TestInterrupt:
+    SCRIPT = """
+import sys
+from noob_cloud_testtubes import chain, load, node, scalar
+from noob_cloud.runner import MultiProcessRunner
+
+if __name__ == "__main__":
+    spec = chain(
+        "complex-interrupted",
+        a=node("linger", "value=src.index", params={"seconds": 0.05}),
+        out=scalar("a.value"),
+    )
+    runner = MultiProcessRunner(load(spec), max_workers=2)
+    runner.add_callback(lambda event: print("event", flush=True))
+    results = runner.run(100000)
+    runner.deinit()
+    print("kept", results == list(range(len(results))), flush=True)
+"""
+
+    def test_interrupt_ends_the_run_and_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        """Ctrl-C: `run` returns what it has, and every worker is gone."""
+        script = tmp_path / "script.py"
+        script.write_text(self.SCRIPT)
+        started = subprocess.Popen(
+            [sys.executable, str(script)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert started.stdout is not None
+        assert started.stdout.readline() == "event\n"
+        family = psutil.Process(started.pid).children(recursive=True)
+        assert family
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to everyone
+        said, _ = started.communicate(timeout=30)
+
+        assert started.returncode == 0
+        assert said.splitlines()[-1] == "kept True"
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive

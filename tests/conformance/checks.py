@@ -6,6 +6,7 @@ Upstream's SynchronousRunner on the same tube says what is right, except where i
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from .observe import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _ORACLE: dict[tuple[str, str], Seen] = {}
 
@@ -369,6 +371,24 @@ def check_failing_callback(make: Factory) -> None:
         runner.process()
     assert runner.process() == {"sum": 8, "left": 2}
     runner.deinit()
+
+
+def check_worker_killed(make: Factory, folder: Path) -> None:
+    """A worker that dies by SIGKILL in the middle of a task costs nothing but time."""
+    marker = folder / "kill"
+    marker.write_text(str(os.getpid()))
+    killing = chain(
+        "conformance-killing",
+        a=node("kill_once", "value=src.index", params={"marker": str(marker), "at": 3}),
+        s=node("Accumulator", "value=a.value"),
+        out=result("a=a.value", "s=s.total"),
+    )
+    runner = make(load(killing))
+    try:
+        assert runner.run(8) == [{"a": i * 2, "s": i * (i + 1)} for i in range(8)]
+    finally:
+        runner.deinit()
+    assert not marker.exists(), "nobody was killed"
 
 
 def check_missing_input(make: Factory) -> None:

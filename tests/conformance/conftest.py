@@ -29,3 +29,26 @@ def kind(started: tuple[Kind, Factory]) -> Kind:
 @pytest.fixture
 def make(started: tuple[Kind, Factory]) -> Factory:
     return started[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what costs much and differs in nothing but the executor."""
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("thorough")
+        and isinstance(kind := getattr(item, "callspec", None) and _kind(item), Kind)
+        and not kind.thorough
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
+
+
+def _kind(item: Any) -> Any:
+    return item.callspec.params.get("started")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: left out for runners that share their code")

@@ -33,6 +33,10 @@ class Kind:
     """Whether stateless nodes run in other processes."""
     examples: int = 10
     """How many generated tubes it is worth."""
+    survives: bool = False
+    """Whether a worker may die; a ProcessPoolExecutor breaks for good, as its documentation says."""
+    thorough: bool = False
+    """Whether every check sees every tube; what is left out differs in nothing but the executor."""
 
     @contextmanager
     def started(self) -> Iterator[Factory]:
@@ -104,10 +108,10 @@ def _distributed(stack: ExitStack) -> Factory:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("sync", _sync, remote=False, examples=300),
-    Kind("multiprocess", _multiprocess, examples=40),
+    Kind("sync", _sync, remote=False, examples=300, thorough=True),
+    Kind("multiprocess", _multiprocess, examples=40, survives=True, thorough=True),
     Kind("process_pool", _process_pool),
-    Kind("dask", _dask),
-    Kind("distributed", _distributed),
+    Kind("dask", _dask, survives=True),
+    Kind("distributed", _distributed, survives=True),
 )
 """Every runner of the suite."""

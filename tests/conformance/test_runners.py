@@ -15,11 +15,14 @@ from .observe import Factory, Oracle
 from .runners import needs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .runners import Kind
 
 pytestmark = pytest.mark.filterwarnings("ignore::noob.exceptions.ExtraInputWarning")
 
 every_case = pytest.mark.parametrize("case", [*CASES, *EXHAUSTING], ids=lambda case: case.id)
+thorough = pytest.mark.thorough
 every_failure = pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.id)
 
 
@@ -33,21 +36,25 @@ def test_run_gives_what_upstream_gives(make: Factory, case: Case) -> None:
     checks.check_run(make, case)
 
 
+@thorough
 @every_case
 def test_iter_gives_what_upstream_gives(make: Factory, case: Case) -> None:
     checks.check_iter(make, case)
 
 
+@thorough
 @every_case
 def test_callbacks_get_every_event_in_order(make: Factory, kind: Kind, case: Case) -> None:
     checks.check_callbacks(make, case, exact=not kind.remote)
 
 
+@thorough
 @every_case
 def test_store_holds_the_events_of_the_last_call(make: Factory, kind: Kind, case: Case) -> None:
     checks.check_store(make, case, exact=not kind.remote)
 
 
+@thorough
 @every_case
 def test_tube_is_compiled(make: Factory, case: Case) -> None:
     checks.check_compiled(make, case)
@@ -91,6 +98,14 @@ WHOLE = (
 @pytest.mark.parametrize("check", WHOLE, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_runner_behaves_as_a_tube_runner(make: Factory, check: Any) -> None:
     check(make)
+
+
+def test_result_is_right_though_a_worker_is_killed(
+    make: Factory, kind: Kind, tmp_path: Path
+) -> None:
+    if not kind.survives:
+        pytest.skip(f"{kind.name} has no worker that may die")
+    checks.check_worker_killed(make, tmp_path)
 
 
 def test_generated_tubes_give_what_upstream_gives(make: Factory, kind: Kind) -> None:

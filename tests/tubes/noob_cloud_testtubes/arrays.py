@@ -36,7 +36,7 @@ def _arrays() -> list[Case]:
             "array_large",
             chain(
                 "array-large",
-                i=node("image", "value=src.index", params={"side": 600}),
+                i=node("image", "value=src.index", params={"side": 300}),
                 b=node("brighten", "image=i.image"),
                 keep=node("Window", "value=b.value", params={"size": 2}),
                 m=node("mean", "image=b.value"),
