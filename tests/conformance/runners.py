@@ -34,7 +34,7 @@ class Kind:
     examples: int = 10
     """How many generated tubes it is worth."""
     survives: bool = False
-    """Whether a worker may die; a ProcessPoolExecutor breaks for good, as its documentation says."""
+    """Whether a worker may die; a ProcessPoolExecutor breaks for good, as documented."""
     thorough: bool = False
     """Whether every check sees every tube; what is left out differs in nothing but the executor."""
 
