@@ -1,0 +1,95 @@
+"""Keep a lease, start its tasks, hand them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from noob_cloud.queue.interface import HeartbeatReply
+from noob_cloud.queue.ledger import Piece
+from noob_cloud.queue.statements import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from noob_cloud.queue.ledger import Ledger
+    from noob_cloud.task import Token
+
+Run = tuple[int, int, "Token | None"]
+"""Neighbouring tasks [low, high] under one token."""
+
+
+def runs(refs: Iterable[tuple[int, Token | None]]) -> list[Run]:
+    """Join neighbouring ids with equal tokens; `refs` in order of their ids."""
+    found: list[Run] = []
+    low = high = 0
+    current: Token | None = None
+    for task_id, token in refs:
+        if task_id == high + 1 and low and (token is current or token == current):
+            high = task_id
+            continue
+        if task_id == high and low:
+            continue
+        if low:
+            found.append((low, high, current))
+        low = high = task_id
+        current = token
+    if low:
+        found.append((low, high, current))
+    return found
+
+
+def start(ledger: Ledger, wanted: Iterable[Run], lease_seconds: float, now: float) -> list[int]:
+    """Mark tasks as running, their run timeout counted from now; return the ids that are lost."""
+    lost: list[int] = []
+    for low, high, token in wanted:
+        for piece in ledger.held(low, high, token):
+            if isinstance(piece, int):
+                lost.append(piece)
+            elif piece.row.started_at is None:
+                timeout = ledger.words.terms(piece.row.terms).timeout_seconds
+                expires = min(now + lease_seconds, now + timeout)
+                _isolate(ledger, piece)
+                ledger.execute(SQL.start_lease, (piece.low, now, expires, now + timeout))
+                ledger.remind(expires)
+    return lost
+
+
+def heartbeat(
+    ledger: Ledger, wanted: Iterable[Run], lease_seconds: float, now: float
+) -> HeartbeatReply:
+    """Extend leases; a row is written only when half of its lease has passed."""
+    lost: list[int] = []
+    for low, high, token in wanted:
+        for piece in ledger.held(low, high, token):
+            if isinstance(piece, int):
+                lost.append(piece)
+                continue
+            row = piece.row
+            expires = min(now + lease_seconds, row.deadline)
+            if expires - row.expires_at >= lease_seconds / 2 or row.granted_at > now:
+                _isolate(ledger, piece)
+                ledger.execute(SQL.extend_lease, (piece.low, expires))
+    cancelled = frozenset(x for x in lost if ledger.is_cancelled(x))
+    return HeartbeatReply(frozenset(lost), cancelled)
+
+
+def release(ledger: Ledger, wanted: Iterable[Run]) -> list[int]:
+    """Hand tasks back: ready at once, no attempt counted; return the ids that are lost."""
+    lost: list[int] = []
+    for low, high, token in wanted:
+        for piece in ledger.held(low, high, token):
+            if isinstance(piece, int):
+                lost.append(piece)
+                continue
+            row = piece.row
+            ledger.end(piece)
+            ledger.make_ready(piece.key, piece.n, row.terms, row.claims, row.tries)
+    return lost
+
+
+def _isolate(ledger: Ledger, piece: Piece) -> None:
+    """Give these tasks a lease row of their own."""
+    row = piece.row
+    if piece.n < row.n:
+        ledger.carve(piece)
+        ledger.execute(SQL.add_lease, row._replace(id=piece.low, n=piece.n, key=piece.key))

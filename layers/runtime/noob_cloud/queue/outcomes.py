@@ -1,0 +1,192 @@
+"""Settle tasks: completed, failed and tried again, dead, cancelled, redriven."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.exceptions import TaskStateError
+from noob_cloud.queue.bodies import pack_results
+from noob_cloud.queue.ledger import CANCELLED, COMPLETED, LeaseRow, Piece
+from noob_cloud.queue.statements import SQL
+from noob_cloud.queue.terms import ID_MASK
+from noob_cloud.task import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from random import Random
+
+    from noob_cloud.queue.ledger import Ledger
+    from noob_cloud.task import Token
+
+
+class Backoff:
+    """Exponential backoff with full jitter: up to `base * 2 ** (tries - 1)`, at most `cap`, seconds.
+
+    Full jitter (a uniform draw from zero to the bound) spreads retries best; see M. Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    def __init__(self, base: float, cap: float, rng: Random) -> None:
+        self.base = base
+        self.cap = cap
+        self.rng = rng
+
+    def delay(self, tries: int) -> float:
+        """Seconds to wait after the `tries`-th failed attempt."""
+        bound = min(self.cap, self.base * 2.0 ** min(tries - 1, 60))
+        return self.rng.uniform(0.0, bound)
+
+
+def complete(ledger: Ledger, results: list[tuple[int, Token | None, Any]], now: float) -> list[int]:
+    """Settle tasks with packed results, in order of their ids; return the ids that are lost."""
+    lost: list[int] = []
+    at, count = 0, len(results)
+    while at < count:
+        low, token, _ = results[at]
+        end = at + 1
+        while end < count:
+            task_id, other, _ = results[end]
+            if task_id != low + end - at or not (other is token or other == token):
+                break
+            end += 1
+        for piece in ledger.held(low, low + end - at - 1, token):
+            if isinstance(piece, int):
+                lost.append(piece)
+                continue
+            first = at + piece.low - low
+            body = pack_results([x[2] for x in results[first : first + piece.n]])
+            ledger.settle(piece, COMPLETED, now, body)
+        at = end
+    return lost
+
+
+def fail(
+    ledger: Ledger,
+    ref: tuple[int, Token | None],
+    failure: tuple[str, str | None, bool],
+    backoff: Backoff,
+    now: float,
+) -> TaskStatus:
+    """Note the failure; let the task wait for its next attempt, or bury it."""
+    piece = ledger.hold(*ref)
+    error, traceback, retryable = failure
+    row = piece.row
+    ledger.end(piece)
+    ledger.execute(SQL.add_failure, (piece.low, error, traceback))
+    tries = row.tries + 1
+    if not retryable or tries > ledger.words.terms(row.terms).max_retries:
+        ledger.bury(piece.low, row, now)
+        return TaskStatus.DEAD
+    pause = backoff.delay(tries)
+    if pause > 0:
+        ledger.delay((piece.key, 1, row.terms, row.claims, tries), now + pause)
+        return TaskStatus.DELAYED
+    ledger.make_ready(piece.key, 1, row.terms, row.claims, tries)
+    return TaskStatus.READY
+
+
+def cancel(ledger: Ledger, task_id: int, now: float) -> bool:
+    """Settle one task as cancelled, wherever it stands; False if it has its outcome."""
+    chunk = ledger.chunk_of(task_id)
+    row = ledger.lease_at(task_id)
+    if row is not None:
+        ledger.settle(Piece(row, task_id, task_id), CANCELLED, now, None)
+        return True
+    found = take_waiting(ledger, task_id, chunk.key)
+    if found is None:
+        return False
+    claims = found[3]
+    ledger.execute(SQL.add_settled, (task_id, 1, CANCELLED, claims, 0, None, None, now, None))
+    return True
+
+
+def take_waiting(
+    ledger: Ledger, task_id: int, name: str | None
+) -> tuple[int, int, int, int, int] | None:
+    """Take one task out of the ready or delayed ones; return its (key, 1, terms, claims, tries)."""
+    row = find_ready(ledger, task_id, name)
+    if row is not None:
+        key, n, *rest = row
+        at = task_id - (key & ID_MASK)
+        if at == 0 and n == 1:
+            ledger.execute(SQL.drop_ready, (key,))
+        elif at == 0:
+            ledger.execute(SQL.shorten_ready, (key, 1))
+        else:
+            ledger.execute(SQL.cut_ready, (key, at))
+            if at + 1 < n:
+                ledger.execute(SQL.add_ready, (key + at + 1, n - at - 1, *rest))
+        return (key + at, 1, *rest)
+    found = ledger.execute(SQL.delayed_of, (task_id,)).fetchone()
+    if found is None or found[0] + found[1] <= task_id:
+        return None
+    first, n, due, key, *rest = found
+    at = task_id - first
+    if at:
+        ledger.execute(SQL.cut_delayed, (first, at))
+    else:
+        ledger.execute(SQL.drop_delayed, (first,))
+    if at + 1 < n:
+        row = (task_id + 1, n - at - 1, due, key + at + 1, *rest)
+        ledger.execute(SQL.add_delayed, row)
+    return (key + at, 1, *rest)
+
+
+def find_ready(
+    ledger: Ledger, task_id: int, name: str | None
+) -> tuple[int, int, int, int, int] | None:
+    """The row of `ready` that this task is in."""
+    terms = ledger.words.terms(ledger.chunk_of(task_id).terms)
+    for limited in ("", name):
+        lane = None if limited is None else ledger.words.find_lane(terms, limited)
+        if lane is None:
+            continue
+        first = lane.first_key | terms.priority << 40
+        row: tuple[int, int, int, int, int] | None = ledger.execute(
+            SQL.ready_of, (first, first | task_id)
+        ).fetchone()
+        if row is not None and task_id < (row[0] & ID_MASK) + row[1]:
+            return row
+    return None
+
+
+def redrive(ledger: Ledger, task_ids: Iterable[int] | None) -> list[int]:
+    """Bring dead letters back with all their attempts; return their ids."""
+    if task_ids is None:
+        wanted = [row[0] for row in ledger.execute(SQL.dead_after, (0, -1)).fetchall()]
+    else:
+        wanted = sorted(set(task_ids))
+    found = []
+    for task_id in wanted:
+        chunk = ledger.chunk_of(task_id)
+        row = ledger.execute(SQL.dead_of, (task_id,)).fetchone()
+        if row is None:
+            raise TaskStateError(f"task {task_id} is not in the dead-letter list", task_id=task_id)
+        found.append((task_id, chunk, row))
+    for task_id, chunk, row in found:
+        terms = ledger.words.terms(chunk.terms)
+        key = ledger.lane_for(terms, chunk.key).first_key | terms.priority << 40 | task_id
+        ledger.execute(SQL.drop_dead, (task_id,))
+        ledger.execute(SQL.add_ready, (key, 1, chunk.terms, row[1], 0))
+    return wanted
+
+
+def expire(ledger: Ledger, row: LeaseRow, now: float) -> None:
+    """A lease has run out: its tasks are ready at once, or dead after their last attempt."""
+    piece = Piece(row, row.id, row.end - 1)
+    ledger.end(piece)
+    terms = ledger.words.terms(row.terms)
+    tries = row.tries + 1
+    ran_out = now >= row.deadline
+    for task_id in range(row.id, row.end):
+        why = (
+            f"ran longer than its timeout_seconds={terms.timeout_seconds:g}"
+            if ran_out
+            else "lost its lease: the worker died, hung or was cut off"
+        )
+        error = f"attempt {row.claims} by {row.worker_id} {why}"
+        if tries > terms.max_retries:
+            ledger.execute(SQL.add_failure, (task_id, error, None))
+            ledger.bury(task_id, row, now)
+    if tries <= terms.max_retries:
+        ledger.make_ready(row.key, row.n, row.terms, row.claims, tries)

@@ -1,0 +1,564 @@
+"""The task queue in one SQLite file, or in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback as tracebacks
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from noob_cloud.exceptions import LeaseLostError, QueueError
+from noob_cloud.queue import claims, leases, limiting, look, outcomes, submit, timers
+from noob_cloud.queue.bodies import Blobs, Values
+from noob_cloud.queue.clock import Clock
+from noob_cloud.queue.commit import GroupCommit
+from noob_cloud.queue.database import connect
+from noob_cloud.queue.interface import HeartbeatReply, QueueStats, TaskRef
+from noob_cloud.queue.ledger import Ledger
+from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from noob_cloud.queue.stored import StoredTask
+
+T = TypeVar("T")
+POLL = 0.05
+"""How often, in seconds, a waiting call looks for what another process has done."""
+
+
+class TaskQueue:
+    """A queue of tasks that survives crashes, shared by any number of threads and processes.
+
+    Args:
+        persistent: Keep the tasks in a file; without it they live as long as this object.
+        db_path: The file; its directory is made.
+        lease_seconds: How long a claim lasts without a heartbeat.
+        synchronous: `NORMAL` survives the death of any process; `FULL` also that of the machine.
+        exclusive: No other process opens the file meanwhile: each commit is about twice as fast.
+        epoch: The coordinator's epoch, part of every lease's token.
+        blobs: Where payloads and results above `blob_threshold` bytes go.
+        backoff: Base and cap, in seconds, of the wait after a failure.
+        keep_seconds: How long completed and cancelled tasks stay; dead letters stay until redriven.
+        rng: Source of the jitter.
+        clock: Source of the time.
+
+    Raises:
+        DatabaseVersionError: A newer noob-cloud wrote the file.
+        DatabaseDamagedError: The file is damaged. Either way it is left byte for byte as it is.
+    """
+
+    def __init__(
+        self,
+        persistent: bool = True,  # noqa: FBT001, FBT002 - the user's signature
+        db_path: str | os.PathLike[str] = "./queue.db",
+        *,
+        lease_seconds: float = 30.0,
+        synchronous: str = "NORMAL",
+        exclusive: bool = False,
+        epoch: int = 0,
+        blobs: Blobs | None = None,
+        blob_threshold: int = 64 * 1024,
+        backoff: tuple[float, float] = (1.0, 300.0),
+        keep_seconds: float = 24 * 3600.0,
+        rng: Random | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = Path(db_path) if persistent else None
+        self.lease_seconds = lease_seconds
+        self.epoch = epoch
+        self.keep_seconds = keep_seconds
+        self._open_with = {"synchronous": synchronous, "exclusive": exclusive}
+        self._values = Values(blobs, threshold=blob_threshold)
+        self._backoff = outcomes.Backoff(*backoff, rng or Random())  # noqa: S311 - jitter
+        self._clock = clock or Clock()
+        self._held: dict[int, Token] = {}
+        self._changed = threading.Condition()
+        self._opening = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = connect(self.path, **self._open_with)  # type: ignore[arg-type]
+        self._ledger = Ledger(self._connection, self._values)
+        self._commits = GroupCommit(self._connection, self._ledger.undo)
+        self._pid: int | None = os.getpid()
+
+    # ---- submit
+
+    def submit_task(
+        self,
+        node_id: str,
+        epoch: int,
+        priority: int = TaskPriority.NORMAL,
+        affinity_tags: Iterable[str] = (),
+        timeout_seconds: float = 300.0,
+        max_retries: int = 3,
+        *,
+        required_tags: Iterable[str] = (),
+        data: Any = None,
+        delay: float = 0.0,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        run_id: str | None = None,
+        queue_timeout: float | None = None,
+        now: float | None = None,
+    ) -> int:
+        """Add one task and return its id.
+
+        Args:
+            node_id: The node to run.
+            epoch: The epoch to run it for.
+            priority: CRITICAL before HIGH before NORMAL before LOW, then first in, first out.
+            affinity_tags: A worker must have one of these.
+            timeout_seconds: Longest run of one attempt.
+            max_retries: Further attempts after the first.
+            required_tags: A worker must have all of these.
+            data: The payload: any value that `noob_cloud.codec` encodes.
+            delay: Seconds before which no worker gets it.
+            idempotency_key: A task with this key is submitted once; again, its id is returned.
+            key: Name that `set_limit` limits.
+            run_id: Run that the task belongs to.
+            queue_timeout: Seconds after which it is dead if no worker has claimed it.
+            now: Unix time; the queue's clock by default.
+        """
+        arguments = {
+            "node_id": node_id,
+            "epoch": epoch,
+            "priority": priority,
+            "affinity_tags": affinity_tags,
+            "timeout_seconds": timeout_seconds,
+            "max_retries": max_retries,
+            "required_tags": required_tags,
+            "data": data,
+            "delay": delay,
+            "idempotency_key": idempotency_key,
+            "key": key,
+            "run_id": run_id,
+            "queue_timeout": queue_timeout,
+        }
+        return self.submit_many([arguments], now=now)[0]
+
+    def submit_many(
+        self, tasks: Iterable[Mapping[str, Any]], *, now: float | None = None
+    ) -> list[int]:
+        """Add every task in one commit; the ids are in the order of `tasks`.
+
+        Each entry holds the arguments of `submit_task` by name.
+        """
+        batches, count = submit.gather(tasks)
+        if not count:
+            return []
+        ledger = self._ledger
+        for batch in batches:
+            submit.pack_batch(ledger, batch)
+        at = self._now(now)
+        ids = self._run(lambda: submit.add_batches(ledger, batches, count, at))
+        self._notify()
+        return ids
+
+    # ---- claim
+
+    def claim_task(
+        self,
+        worker_id: str,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        wait: float = 0.0,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> Task | None:
+        """Lease the next task that this worker may run; None if there is none within `wait` s."""
+        found = self.claim_many(
+            worker_id,
+            1,
+            affinity_tags,
+            accept_untagged=accept_untagged,
+            lease_seconds=lease_seconds,
+            wait=wait,
+            decode=decode,
+            now=now,
+        )
+        return found[0] if found else None
+
+    def claim_many(
+        self,
+        worker_id: str,
+        limit: int = 1,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        wait: float = 0.0,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> list[Task]:
+        """Lease up to `limit` tasks in one commit, the most urgent first.
+
+        A task with tags goes to no worker without a matching one; `accept_untagged=False` keeps a
+        worker for tagged tasks alone. With `decode=False` payloads come as `Encoded` frames.
+        """
+        wanted = self._claim(
+            worker_id, limit, affinity_tags, accept_untagged, lease_seconds, decode
+        )
+        give_up = monotonic() + wait
+        while True:
+            at = self._now(now)
+            found = self._run(lambda at=at: self._claim_now(wanted, at))  # type: ignore[misc]
+            left = give_up - monotonic()
+            if found or left <= 0:
+                return self._hold(found)
+            with self._changed:
+                self._changed.wait(min(left, POLL))
+
+    def _claim(
+        self,
+        worker_id: str,
+        limit: int,
+        affinity_tags: Iterable[str],
+        accept_untagged: bool,  # noqa: FBT001 - one place calls it
+        lease_seconds: float | None,
+        decode: bool,  # noqa: FBT001 - one place calls it
+    ) -> claims.Claim:
+        if not isinstance(worker_id, str) or not worker_id:
+            raise TypeError(f"worker_id is a string that is not empty, not {worker_id!r}")
+        return claims.Claim(
+            worker_id,
+            limit,
+            submit.tag_set(affinity_tags),
+            accept_untagged,
+            self.lease_seconds if lease_seconds is None else lease_seconds,
+            self.epoch,
+            decode,
+        )
+
+    def _claim_now(self, wanted: claims.Claim, now: float) -> list[StoredTask]:
+        self._ledger.refresh()
+        timers.tick(self._ledger, now)
+        return claims.claim(self._ledger, wanted, now)
+
+    def _hold(self, tasks: list[StoredTask]) -> list[Task]:
+        held = self._held
+        for task in tasks:
+            held[task.task_id] = task._place.token  # type: ignore[assignment] # noqa: SLF001 - a claim has one
+        return list(tasks)
+
+    # ---- leases
+
+    def start_task(self, task: TaskRef, *, now: float | None = None) -> None:
+        """Say that the work begins: the task is RUNNING and `timeout_seconds` counts from here.
+
+        Raises:
+            LeaseLostError: It is not this worker's any more.
+        """
+        ref = self._ref(task)
+        at = self._now(now)
+
+        def work() -> None:
+            self._ledger.hold(*ref)
+            leases.start(self._ledger, [(ref[0], *ref)], self.lease_seconds, at)
+
+        self._run(work)
+
+    def heartbeat(
+        self,
+        tasks: TaskRef | Sequence[TaskRef],
+        *,
+        lease_seconds: float | None = None,
+        now: float | None = None,
+    ) -> HeartbeatReply:
+        """Extend the leases, never past `timeout_seconds`; say which are lost or cancelled.
+
+        Raises:
+            LeaseLostError: A single task was given, and it is lost and was not cancelled.
+        """
+        refs, single = self._refs(tasks)
+        seconds = self.lease_seconds if lease_seconds is None else lease_seconds
+        at = self._now(now)
+        reply = self._run(lambda: leases.heartbeat(self._ledger, leases.runs(refs), seconds, at))
+        for task_id in reply.lost:
+            self._held.pop(task_id, None)
+        if single and reply.lost and not reply.cancelled:
+            self._run(lambda: self._ledger.hold(*refs[0]))
+        return reply
+
+    def release(self, tasks: TaskRef | Sequence[TaskRef], *, now: float | None = None) -> None:
+        """Hand tasks back unworked: ready at once, and no attempt is counted.
+
+        Raises:
+            LeaseLostError: A single task was given, and it is not this worker's any more.
+        """
+        refs, single = self._refs(tasks)
+
+        def work() -> list[int]:
+            if single:
+                self._ledger.hold(*refs[0])
+            return leases.release(self._ledger, leases.runs(refs))
+
+        self._now(now)
+        self._run(work)
+        for task_id, _ in refs:
+            self._held.pop(task_id, None)
+        self._notify()
+
+    # ---- outcomes
+
+    def complete_task(self, task: TaskRef, result: Any = None, *, now: float | None = None) -> None:
+        """Settle the task with its result: any value that `noob_cloud.codec` encodes.
+
+        Raises:
+            LeaseLostError: It is not this worker's any more; the result is dropped.
+        """
+        if self.complete_many([(task, result)], now=now):
+            ref = self._ref(task)
+            self._run(lambda: self._ledger.hold(*ref))
+
+    def complete_many(
+        self, results: Iterable[tuple[TaskRef, Any]], *, now: float | None = None
+    ) -> list[int]:
+        """Settle each task; return the ids that were refused because their lease is lost."""
+        packed = self._pack_results(results)
+        at = self._now(now)
+        lost = self._run(lambda: outcomes.complete(self._ledger, packed, at))
+        self._settled(packed, lost)
+        return lost
+
+    def complete_and_claim(
+        self,
+        results: Iterable[tuple[TaskRef, Any]],
+        worker_id: str,
+        limit: int = 1,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> tuple[list[int], list[Task]]:
+        """`complete_many` and `claim_many` in one commit: the refused ids and the new tasks."""
+        packed = self._pack_results(results)
+        wanted = self._claim(
+            worker_id, limit, affinity_tags, accept_untagged, lease_seconds, decode
+        )
+        at = self._now(now)
+
+        def work() -> tuple[list[int], list[StoredTask]]:
+            lost = outcomes.complete(self._ledger, packed, at)
+            return lost, self._claim_now(wanted, at)
+
+        lost, found = self._run(work)
+        self._settled(packed, lost)
+        return lost, self._hold(found)
+
+    def _pack_results(
+        self, results: Iterable[tuple[TaskRef, Any]]
+    ) -> list[tuple[int, Token | None, Any]]:
+        pack, ref = self._values.pack, self._ref
+        packed = [(*ref(task), pack(result)) for task, result in results]
+        packed.sort(key=_first)
+        return packed
+
+    def _settled(self, packed: list[tuple[int, Token | None, Any]], lost: list[int]) -> None:
+        refused = set(lost)
+        for task_id, _, _ in packed:
+            if task_id not in refused:
+                self._held.pop(task_id, None)
+        self._notify()
+
+    def fail_task(
+        self,
+        task: TaskRef,
+        error: str | BaseException,
+        traceback: str | None = None,
+        *,
+        retryable: bool = True,
+        now: float | None = None,
+    ) -> TaskStatus:
+        """Report a failure: DELAYED when it will be tried again after a backoff, else DEAD.
+
+        An exception given as `error` brings its own traceback.
+
+        Raises:
+            LeaseLostError: It is not this worker's any more.
+        """
+        if isinstance(error, BaseException):
+            traceback = traceback or "".join(tracebacks.format_exception(error))
+            error = f"{type(error).__name__}: {error}"
+        ref = self._ref(task)
+        at = self._now(now)
+        failure = (error, traceback, retryable)
+        status = self._run(lambda: outcomes.fail(self._ledger, ref, failure, self._backoff, at))
+        self._held.pop(ref[0], None)
+        self._notify()
+        return status
+
+    def cancel_task(self, task_id: int, *, now: float | None = None) -> bool:
+        """Cancel the task, running or not; False if it already has its outcome.
+
+        Its worker learns by its next heartbeat, and its outcome is refused.
+        """
+        at = self._now(now)
+        done = self._run(lambda: outcomes.cancel(self._ledger, task_id, at))
+        self._notify()
+        return done
+
+    def redrive(
+        self, task_ids: Iterable[int] | None = None, *, now: float | None = None
+    ) -> list[int]:
+        """Bring dead letters (all of them without `task_ids`) back with a full set of attempts."""
+        self._now(now)
+        wanted = None if task_ids is None else list(task_ids)
+        found = self._run(lambda: outcomes.redrive(self._ledger, wanted))
+        self._notify()
+        return found
+
+    # ---- looking
+
+    def get_task(self, task_id: int, *, decode: bool = True) -> Task:
+        """Everything about one task, its result included."""
+        return self._look(lambda now: look.get(self._ledger, task_id, now, decode=decode))
+
+    def list_tasks(
+        self,
+        status: TaskStatus | str | None = None,
+        run_id: str | None = None,
+        *,
+        limit: int = 100,
+        after: int = 0,
+        decode: bool = True,
+    ) -> list[Task]:
+        """Tasks in the order of their ids, beginning behind `after`."""
+        wanted = None if status is None else TaskStatus(status)
+        found = self._look(
+            lambda now: look.listing(
+                self._ledger, wanted, run_id, (limit, after), now, decode=decode
+            )
+        )
+        return list(found)
+
+    def stats(self) -> QueueStats:
+        """How many tasks are where."""
+        return self._look(lambda now: look.stats(self._ledger, now))
+
+    def wait_settled(
+        self,
+        task_ids: Iterable[int],
+        timeout: float | None = None,
+        *,
+        at_least: int | None = None,
+        decode: bool = True,
+    ) -> list[Task]:
+        """Those of `task_ids` that have an outcome, as soon as all (or `at_least`) have one.
+
+        After `timeout` seconds, those that have one by then.
+        """
+        wanted = list(dict.fromkeys(task_ids))
+        enough = len(wanted) if at_least is None else min(at_least, len(wanted))
+        give_up = None if timeout is None else monotonic() + timeout
+        while True:
+            found = self._look(
+                lambda now: look.settled_among(self._ledger, wanted, now, decode=decode)
+            )
+            left = POLL if give_up is None else give_up - monotonic()
+            if len(found) >= enough or left <= 0:
+                return list(found)
+            with self._changed:
+                self._changed.wait(min(left, POLL))
+
+    # ---- limits and upkeep
+
+    def set_limit(
+        self,
+        key: str,
+        concurrency: int | None = None,
+        rate: tuple[int, float] | None = None,
+        *,
+        now: float | None = None,
+    ) -> None:
+        """At most `concurrency` tasks of this key at once, at most `rate[0]` in `rate[1]` s.
+
+        With neither, the key is unlimited again. Tasks that wait already are bound by it too.
+        """
+        at = self._now(now)
+        self._run(lambda: limiting.set_limit(self._ledger, key, concurrency, rate, at))
+        self._notify()
+
+    def expire(self, now: float | None = None) -> int:
+        """Do all that is due: reclaim run-out leases, wake delayed tasks; return how many moved.
+
+        Every claim does so too; this is for those who wait without claiming.
+        """
+        at = self._now(now)
+        moved = self._run(lambda: timers.turn(self._ledger, at))
+        if moved:
+            self._notify()
+        return moved
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again. A queue in memory is gone."""
+        with self._opening:
+            if self._pid is not None:
+                self._pid = None
+                self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside
+
+    def _run(self, work: Callable[[], T]) -> T:
+        if self._pid != os.getpid():
+            self._reopen()
+        return self._commits.run(work)
+
+    def _look(self, look_at: Callable[[float], T]) -> T:
+        now = self._now(None)
+
+        def work() -> T:
+            self._ledger.refresh()
+            return look_at(now)
+
+        return self._run(work)
+
+    def _reopen(self) -> None:
+        with self._opening:
+            if self._pid == os.getpid():
+                return
+            if self.path is None:
+                raise QueueError("a queue in memory ends when it is closed, or its process forks")
+            self._held.clear()
+            self._open()
+
+    def _now(self, now: float | None) -> float:
+        return self._clock.wall() if now is None else now
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _ref(self, task: TaskRef) -> tuple[int, Token | None]:
+        if isinstance(task, int):
+            return task, self._held.get(task)
+        if isinstance(task, Task):
+            return task.task_id, task.token
+        return task
+
+    def _refs(
+        self, tasks: TaskRef | Sequence[TaskRef]
+    ) -> tuple[list[tuple[int, Token | None]], bool]:
+        if isinstance(tasks, (int, Task)):
+            return [self._ref(tasks)], True
+        if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[1], Token):
+            return [tasks], True  # type: ignore[list-item] # an id with its token
+        return sorted((self._ref(task) for task in tasks), key=_first), False  # type: ignore[arg-type] # tasks, not one
+
+
+def _first(item: tuple[Any, ...]) -> Any:
+    return item[0]

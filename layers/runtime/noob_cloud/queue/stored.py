@@ -1,0 +1,127 @@
+"""A task as the queue hands it out: its fields are read from the row when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+
+if TYPE_CHECKING:
+    from noob_cloud.queue.bodies import Chunk, Values
+    from noob_cloud.queue.terms import Terms
+
+_NAMES = tuple(field.name for field in fields(Task))
+_set = object.__setattr__
+_new = object.__new__
+
+
+class Place:
+    """Where tasks of one chunk stand together: what a claim or a look found."""
+
+    __slots__ = ("available_at", "chunk", "decode", "error", "finished_at", "lease_expires_at",
+                 "results", "started_at", "status", "terms", "token", "traceback", "values",
+                 "worker_id")  # fmt: skip
+
+    def __init__(
+        self, chunk: Chunk, terms: Terms, values: Values, status: TaskStatus, *, decode: bool
+    ) -> None:
+        self.chunk = chunk
+        self.terms = terms
+        self.values = values
+        self.status = status
+        self.decode = decode
+        self.token: Token | None = None
+        self.worker_id: str | None = None
+        self.lease_expires_at: float | None = None
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.available_at: float = chunk.available_at
+        self.results: Any = None
+        """Packed result, for a place of one task."""
+        self.error: str | None = None
+        self.traceback: str | None = None
+
+
+class StoredTask(Task):
+    """A `Task` that unpacks its fields on first use, so that claiming a thousand is cheap."""
+
+    __slots__ = ("_place",)
+    _place: Place
+
+    @staticmethod
+    def at(task_id: int, place: Place) -> StoredTask:
+        """Return the task with this id at this place."""
+        task: StoredTask = _new(StoredTask)
+        _set_id(task, task_id)
+        _set_place(task, place)
+        return task
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "payload":
+            place = self._place
+            value = place.values.unpack(place.chunk.fields(self.task_id)[2], decode=place.decode)
+        elif name == "result":
+            place = self._place
+            value = (
+                None
+                if place.status is not TaskStatus.COMPLETED
+                else place.values.unpack(place.results, decode=place.decode)
+            )
+        elif name in _NAMES:
+            self._fill()
+            return object.__getattribute__(self, name)
+        else:
+            raise AttributeError(name)
+        _set(self, name, value)
+        return value
+
+    def _fill(self) -> None:
+        place = self._place
+        chunk, terms = place.chunk, place.terms
+        node_id, epoch, _ = chunk.fields(self.task_id)
+        for name, value in (
+            ("node_id", node_id),
+            ("epoch", epoch if type(epoch) is int else place.values.unpack(epoch)),
+            ("priority", TaskPriority(terms.priority)),
+            ("affinity_tags", terms.affinity),
+            ("required_tags", terms.required),
+            ("timeout_seconds", terms.timeout_seconds),
+            ("max_retries", terms.max_retries),
+            ("status", place.status),
+            ("token", place.token),
+            ("worker_id", place.worker_id),
+            ("lease_expires_at", place.lease_expires_at),
+            ("created_at", chunk.created_at),
+            ("available_at", place.available_at),
+            ("started_at", place.started_at),
+            ("finished_at", place.finished_at),
+            ("error", place.error),
+            ("traceback", place.traceback),
+            ("key", chunk.key),
+            ("idempotency_key", chunk.unique(self.task_id)),
+            ("run_id", chunk.run_id),
+        ):
+            _set(self, name, value)
+
+    def plain(self) -> Task:
+        """The same task without its tie to the row."""
+        return Task(*(getattr(self, name) for name in _NAMES))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Task, tuple(getattr(self, name) for name in _NAMES))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Task):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _NAMES)
+
+    def __hash__(self) -> int:
+        return hash(self.task_id)
+
+    def __repr__(self) -> str:
+        return repr(self.plain())
+
+
+_set_id = StoredTask.task_id.__set__  # type: ignore[attr-defined] # a slot's descriptor
+_set_place = StoredTask._place.__set__  # type: ignore[attr-defined] # noqa: SLF001 - this module's class

@@ -1,0 +1,276 @@
+"""Write new tasks: what is scheduled alike becomes one chunk."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from noob_cloud.queue.bodies import pack_chunk
+from noob_cloud.queue.statements import SQL
+from noob_cloud.queue.terms import Terms
+from noob_cloud.task import TaskPriority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from noob_cloud.queue.ledger import Ledger
+
+CHUNK = 256
+"""Most tasks in one chunk: a claim of one task reads the whole chunk."""
+CHUNK_BYTES = 1 << 20
+"""A chunk whose body is larger is split."""
+
+_DEFAULTS: dict[str, Any] = {
+    "priority": TaskPriority.NORMAL,
+    "affinity_tags": (),
+    "required_tags": (),
+    "timeout_seconds": 300.0,
+    "max_retries": 3,
+    "delay": 0.0,
+    "key": None,
+    "run_id": None,
+    "queue_timeout": None,
+}
+
+
+class Recipe:
+    """How one or many tasks are scheduled; checked when it is made."""
+
+    __slots__ = ("delay", "key", "run_id", "terms")
+
+    def __init__(
+        self,
+        priority: int,
+        affinity_tags: Iterable[str],
+        required_tags: Iterable[str],
+        timeout_seconds: float,
+        max_retries: int,
+        delay: float,
+        key: str | None,
+        run_id: str | None,
+        queue_timeout: float | None,
+    ) -> None:
+        self.terms = Terms(
+            tag_set(affinity_tags, "affinity_tags"),
+            tag_set(required_tags, "required_tags"),
+            _priority(priority),
+            _positive(timeout_seconds, "timeout_seconds"),
+            _count(max_retries, "max_retries"),
+            math.inf if queue_timeout is None else _positive(queue_timeout, "queue_timeout"),
+        )
+        if not 0 <= delay < math.inf:
+            raise ValueError(f"delay is a number of seconds from 0 on, not {delay!r}")
+        self.delay = delay
+        self.key = _name(key, "key")
+        self.run_id = _name(run_id, "run_id")
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Recipe:
+        """The recipe of one entry of `submit_many`."""
+        unknown = arguments.keys() - _DEFAULTS.keys()
+        if unknown:
+            raise TypeError(f"submit_many does not know {', '.join(sorted(map(repr, unknown)))}")
+        return cls(**{**_DEFAULTS, **arguments})
+
+
+def tag_set(tags: Iterable[str], name: str = "affinity_tags") -> frozenset[str]:
+    """Return the tags as a set; a single string is a mistake."""
+    if isinstance(tags, str):
+        raise TypeError(f"{name} is a list of tags, not the string {tags!r}")
+    found = frozenset(tags or ())
+    for tag in found:
+        if not isinstance(tag, str) or not tag:
+            raise TypeError(f"{name} holds {tag!r}, and a tag is a string that is not empty")
+    return found
+
+
+def _priority(value: int) -> int:
+    try:
+        return int(TaskPriority(value))
+    except ValueError:
+        raise ValueError(
+            f"priority is one of CRITICAL 0, HIGH 1, NORMAL 2, LOW 3, not {value!r}"
+        ) from None
+
+
+def _positive(value: float, name: str) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+def _count(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise ValueError(f"{name} is a whole number from 0 on, not {value!r}")
+    return value
+
+
+def _name(value: str | None, name: str) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise TypeError(f"{name} is a string that is not empty, not {value!r}")
+    return value
+
+
+class Batch:
+    """Tasks with one recipe on their way into the file."""
+
+    __slots__ = ("epochs", "nodes", "payloads", "places", "recipe", "uniques")
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.nodes: list[str] = []
+        self.epochs: list[Any] = []
+        self.payloads: list[Any] = []
+        self.places: list[int] = []
+        """Where each stands in the caller's list."""
+        self.uniques: list[str | None] | None = None
+
+
+def gather(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Batch], int]:
+    """Sort entries of `submit_many` into batches that are scheduled alike; also return how many."""
+    batches: list[Batch] = []
+    by_rest: dict[Any, Batch] = {}
+    last_rest: dict[str, Any] | None = None
+    count = 0
+    for entry in tasks:
+        rest = dict(entry)
+        try:
+            node = rest.pop("node_id")
+            epoch = rest.pop("epoch")
+        except KeyError as error:
+            raise TypeError(f"entry {count} of submit_many lacks {error}") from None
+        data = rest.pop("data", None)
+        unique = rest.pop("idempotency_key", None)
+        if rest != last_rest:
+            last_rest = rest
+            recipe = Recipe.of(rest)
+            name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id, unique is not None)
+            batch = by_rest.get(name)
+            if batch is None:
+                batch = by_rest[name] = Batch(recipe)
+                batches.append(batch)
+        if type(node) is not str or not node:
+            raise TypeError(f"node_id is a string that is not empty, not {node!r}")
+        batch.nodes.append(node)
+        batch.epochs.append(epoch)
+        batch.payloads.append(data)
+        batch.places.append(count)
+        if unique is not None:
+            if batch.uniques is None:
+                batch.uniques = [None] * (len(batch.nodes) - 1)
+            batch.uniques.append(_name(unique, "idempotency_key"))
+        elif batch.uniques is not None:
+            batch.uniques.append(None)
+        count += 1
+    return batches, count
+
+
+def pack_batch(ledger: Ledger, batch: Batch) -> None:
+    """Turn values into what the rows hold; outside of the transaction, since it may take long."""
+    pack = ledger.values.pack
+    batch.payloads = ledger.values.pack_all(batch.payloads)
+    if any(type(epoch) is not int for epoch in batch.epochs):
+        batch.epochs = [pack(epoch) for epoch in batch.epochs]
+
+
+def add_batches(ledger: Ledger, batches: list[Batch], count: int, now: float) -> list[int]:
+    """Write the batches; return the id of each task at its place. Inside a transaction."""
+    ids = [0] * count
+    if any(batch.recipe.key is not None for batch in batches):
+        ledger.refresh()
+    row = ledger.execute(SQL.last_task).fetchone()
+    last = 0 if row is None else row[0]
+    for batch in batches:
+        chosen = range(len(batch.nodes))
+        if batch.uniques is not None:
+            chosen, known = _new_ones(ledger, batch)
+            for index, task_id in known.items():
+                ids[batch.places[index]] = task_id
+        start = last + 1
+        last = _add_batch(ledger, batch, chosen, last, now)
+        for task_id, index in enumerate(chosen, start):
+            ids[batch.places[index]] = task_id
+        if batch.uniques is not None:
+            _remember(ledger, batch, chosen, start, ids)
+    return ids
+
+
+def _add_batch(ledger: Ledger, batch: Batch, chosen: Any, last: int, now: float) -> int:
+    if not chosen:
+        return last
+    recipe = batch.recipe
+    terms_id = ledger.words.terms_id(recipe.terms)
+    first_key = ledger.lane_for(recipe.terms, recipe.key).first_key
+    first_key |= recipe.terms.priority << 40
+    columns: tuple[Any, Any, Any, Any] = batch.nodes, batch.epochs, batch.payloads, batch.uniques
+    if len(chosen) < len(batch.nodes):
+        columns = tuple(c if c is None else [c[i] for i in chosen] for c in columns)  # type: ignore[assignment]
+    for low in range(0, len(chosen), CHUNK):
+        part = [None if c is None else c[low : low + CHUNK] for c in columns]
+        for n, body in _bodies(part):
+            _add_chunk(ledger, recipe, (last + 1, n, terms_id, first_key), body, now)
+            last += n
+    return last
+
+
+def _bodies(part: list[Any]) -> list[tuple[int, bytes]]:
+    """Bodies of at most `CHUNK_BYTES`, or of one task."""
+    body = pack_chunk(*part)
+    n = len(part[0])
+    if len(body) <= CHUNK_BYTES or n == 1:
+        return [(n, body)]
+    half = n // 2
+    left = [c if c is None else c[:half] for c in part]
+    right = [c if c is None else c[half:] for c in part]
+    return _bodies(left) + _bodies(right)
+
+
+def _add_chunk(
+    ledger: Ledger, recipe: Recipe, place: tuple[int, int, int, int], body: bytes, now: float
+) -> None:
+    first, n, terms_id, first_key = place
+    available = now + recipe.delay
+    ledger.execute(
+        SQL.add_chunk,
+        (first + n - 1, n, terms_id, now, available, recipe.run_id, recipe.key, body),
+    )
+    if recipe.delay:
+        ledger.delay((first_key | first, n, terms_id, 0, 0), available)
+    else:
+        ledger.execute(SQL.add_ready, (first_key | first, n, terms_id, 0, 0))
+    if recipe.terms.queue_timeout < math.inf:
+        due = available + recipe.terms.queue_timeout
+        ledger.execute(SQL.add_queue_deadline, (due, first, n))
+        ledger.remind(due)
+
+
+def _new_ones(ledger: Ledger, batch: Batch) -> tuple[list[int], dict[int, int]]:
+    """Which of the batch are new, and the ids of those that are known by their idempotency key."""
+    uniques = batch.uniques or []
+    asked = json.dumps([key for key in uniques if key is not None])
+    known = dict(ledger.execute(SQL.find_unique, (asked,)).fetchall())
+    chosen: list[int] = []
+    found: dict[int, int] = {}
+    seen: set[str] = set()
+    for index, key in enumerate(uniques):
+        if key is not None and key in known:
+            found[index] = known[key]
+        elif key is None or key not in seen:
+            chosen.append(index)
+            if key is not None:
+                seen.add(key)
+    return chosen, found
+
+
+def _remember(ledger: Ledger, batch: Batch, chosen: Any, start: int, ids: list[int]) -> None:
+    uniques = batch.uniques or []
+    new = {
+        uniques[index]: task_id
+        for task_id, index in enumerate(chosen, start)
+        if uniques[index] is not None
+    }
+    ledger.many(SQL.add_unique, new.items())
+    for index, key in enumerate(uniques):
+        if key in new:
+            ids[batch.places[index]] = new[key]
