@@ -1,0 +1,34 @@
+"""An exception from a worker, as it is raised at home: with the remote traceback as its cause."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+
+from noob_cloud.exceptions import RemoteError
+
+__all__ = ["RemoteTraceback", "rebuild"]
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause
+    """The traceback of an exception as it was printed in the worker."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def rebuild(data: bytes) -> BaseException:
+    """Load what `process_worker` pickled of an exception."""
+    try:
+        error, text, notes = pickle.loads(data)  # noqa: S301 - from one's own child
+    except Exception as problem:  # noqa: BLE001 - whatever loading a user's exception raises
+        return RemoteError(f"the exception of the call cannot be loaded here: {problem!r}")
+    for name, value in notes.items():
+        with contextlib.suppress(AttributeError):
+            setattr(error, name, value)
+    error.__cause__ = RemoteTraceback(text)
+    return error if isinstance(error, BaseException) else RemoteError(str(error))
