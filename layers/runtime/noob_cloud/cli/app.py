@@ -63,6 +63,7 @@ def _begin(
 def run_app(args: list[str] | None = None) -> int:
     """Run the command line in `args` (the process's own by default); return the exit code."""
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    screen.json = screen.debug = False
     try:
         app(args=args)
     except SystemExit as end:

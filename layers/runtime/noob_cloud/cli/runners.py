@@ -69,37 +69,37 @@ def open_runner(tube: Tube, source: str, settings: Settings) -> Generator[Any, N
 
 
 def _sync(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
-    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 - loads upstream
-
     if settings.workers:
         raise UsageError("--runner sync runs in this process; --workers wants another --runner")
+    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 - loads upstream
+
     return SynchronousRunner(tube, **extra)
 
 
 def _multiprocess(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
-    from noob_cloud.runner import MultiProcessRunner  # noqa: PLC0415 - loads upstream
-
     count = workers_of(settings.workers)
     if isinstance(count, list):
         raise UsageError(
             f"--runner multiprocess runs on this machine; --workers {settings.workers} names "
             "servers: --runner distributed uses those"
         )
+    from noob_cloud.runner import MultiProcessRunner  # noqa: PLC0415 - loads upstream
+
     return MultiProcessRunner(tube, max_workers=count, **extra)
 
 
 def _distributed(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
-    from noob_cloud.runner import (  # noqa: PLC0415 - loads upstream
-        DistributedRunner,
-        LoadBalancingStrategy,
-    )
-
     hosts = workers_of(settings.workers)
     if not isinstance(hosts, list):
         raise UsageError(
             "--runner distributed needs --workers HOST:PORT,...; start one with "
             "python -m noob_cloud.runner.worker_server --port 8000"
         )
+    from noob_cloud.runner import (  # noqa: PLC0415 - loads upstream
+        DistributedRunner,
+        LoadBalancingStrategy,
+    )
+
     strategy = LoadBalancingStrategy[settings.balancing.name]
     return DistributedRunner(
         tube, workers=_configs(hosts, settings.token), load_balancing=strategy, **extra
@@ -107,17 +107,17 @@ def _distributed(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
 
 
 def _queued(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
-    from noob_cloud.runner import QueuedRunner, TaskQueue  # noqa: PLC0415 - loads upstream
-
     found = workers_of(settings.workers)
     workers = _configs(found, settings.token) if isinstance(found, list) else found
     if settings.coordinator and settings.queue:
         raise UsageError("--queue and --coordinator exclude each other; give one of them")
+    if not settings.coordinator and not settings.queue:
+        raise UsageError("--runner queued needs --queue FILE or --coordinator URL")
+    from noob_cloud.runner import QueuedRunner, TaskQueue  # noqa: PLC0415 - loads upstream
+
     if settings.coordinator:
         return QueuedRunner(tube, queue=settings.coordinator, workers=workers, **extra)
-    if not settings.queue:
-        raise UsageError("--runner queued needs --queue FILE or --coordinator URL")
-    queue = TaskQueue(persistent=True, db_path=settings.queue)
+    queue = TaskQueue(persistent=True, db_path=settings.queue or "")
     return QueuedRunner(tube, queue=queue, workers=workers, **extra)
 
 

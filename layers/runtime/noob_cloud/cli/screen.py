@@ -49,8 +49,9 @@ class Screen:
         That holds for child processes too, which is why the descriptors are exchanged.
         """
         self.json = True
-        if self._stdout is None and sys.stdout and sys.stdout is sys.__stdout__:
-            sys.stdout.flush()
+        own = sys.__stdout__
+        if self._stdout is None and own is not None and sys.stdout is own:
+            own.flush()
             self._stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
             os.dup2(2, 1)
 

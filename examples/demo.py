@@ -1,0 +1,121 @@
+"""`make demo`: a coordinator, two workers, real pictures, and a contact sheet of the finds."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from noob import Tube
+from noob_cloud.coordinator.client import CoordinatorClient
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from examples.cluster import Cluster
+from examples.tiles.sheet import draw
+from noob_cloud import TubeSource
+from noob_cloud.runner import SynchronousRunner
+
+TUBE = "examples/tiles/tiles.yaml"
+OUT = Path("out")
+WORKERS = 2
+PICTURES = 4
+
+console = Console()
+
+
+def main() -> int:
+    """Run the demo; 0 if the cluster's result equals the SynchronousRunner's."""
+    started = time.perf_counter()
+    try:
+        with Cluster(OUT / "demo", workers=WORKERS, modules=["examples.tiles"]) as cluster:
+            console.print(
+                f"A coordinator at {cluster.url}, and {WORKERS} workers that pull from it."
+            )
+            summaries, seconds = run_on(cluster)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. Every process has ended.")
+        return 130
+    console.print(table(summaries))
+    alone, alone_seconds = run_here()
+    if summaries != alone:
+        console.print("[bold red]The results differ from the SynchronousRunner's.[/]")
+        return 1
+    console.print(
+        f"[green]Equal to the SynchronousRunner's result[/], which took {alone_seconds:.1f} s on"
+        f" one core; the workers took {seconds:.1f} s."
+    )
+    sheet = OUT / "contact-sheet.png"
+    draw(
+        summaries,
+        sheet,
+        subtitle=f"1 coordinator, {WORKERS} workers, {seconds:.1f} s: equal to SynchronousRunner",
+    )
+    console.print(
+        f"Contact sheet: [bold]{sheet}[/]  ({time.perf_counter() - started:.0f} s in all)"
+    )
+    console.print(NEXT)
+    return 0
+
+
+def run_on(cluster: Cluster) -> tuple[list[dict[str, Any]], float]:
+    """Submit a run, follow it, and fetch its results."""
+    with CoordinatorClient(cluster.url, token=cluster.token) as client, bar() as progress:
+        task = progress.add_task("Finding things", total=PICTURES)
+        started = time.perf_counter()
+        run_id = client.submit_run(TubeSource.of(TUBE), n=PICTURES)
+        for state in client.watch_run(run_id):
+            cluster.check()
+            progress.update(task, completed=state.done)
+        seconds = time.perf_counter() - started
+        return list(client.run_results(run_id)), seconds
+
+
+def run_here() -> tuple[list[dict[str, Any]], float]:
+    """Run the same tube in this process."""
+    with console.status("The same, in one process, to compare"):
+        started = time.perf_counter()
+        with SynchronousRunner(Tube.from_specification(TUBE)) as runner:
+            results = list(runner.run(n=PICTURES) or [])
+        return results, time.perf_counter() - started
+
+
+def bar() -> Progress:
+    """A progress bar of pictures."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} pictures"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def table(summaries: list[dict[str, Any]]) -> Table:
+    """What was found, a line for each picture."""
+    made = Table(box=None, header_style="bold", title_justify="left")
+    for column in ("picture", "tiles", "found", "median area", "largest", "brightness"):
+        made.add_column(column, justify="left" if column == "picture" else "right")
+    for row in summaries:
+        made.add_row(
+            row["picture"],
+            str(row["tiles"]),
+            f"{row['count']} {row['what']}",
+            f"{row['median_area']:g} px",
+            f"{row['largest_area']} px",
+            f"{row['brightness']:g}",
+        )
+    return made
+
+
+NEXT = f"""
+What to type next (in this folder, after [bold]source .venv/bin/activate[/]):
+  noob-cloud explain {TUBE}
+  noob-cloud run {TUBE} -n 4 --runner multiprocess
+  noob-cloud run {TUBE} -n 1 --input 'names=["coins"]' --json
+  noob-cloud status --queue {OUT}/demo/queue.db
+  noob-cloud --help"""
+
+if __name__ == "__main__":
+    sys.exit(main())
