@@ -1,0 +1,442 @@
+"""The engine: a tube's nodes brought to life, and its epochs run by the plan."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from noob.asset import AssetScope
+from noob.event import MetaEventType, MetaSignal
+from noob.exceptions import InputMissingError
+from noob.types import Epoch
+from noob.utils import iscoroutinefunction_partial
+from noob_core.exceptions import SchedulerExhaustedError
+
+from noob_cloud.engine.calls import Loops, OddValueError, bind
+from noob_cloud.engine.drive import Drive
+from noob_cloud.engine.ledger import Ledger
+from noob_cloud.engine.nested import start_nested
+from noob_cloud.engine.program import StageProgram
+from noob_cloud.engine.store import LazyStore
+from noob_cloud.plan.graph import Kind
+from noob_cloud.plan.nouns import Finished
+from noob_cloud.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+
+    from noob import Tube
+    from noob.event import Event, MetaEvent
+    from noob.runner import TubeRunner
+
+    from noob_cloud.engine.frame import Emitted
+    from noob_cloud.plan.graph import Graph, Step
+    from noob_cloud.plan.nouns import Call, Row, Turn
+
+
+class Engine:
+    """Run a tube's epochs: all here, or with remote stages handed out.
+
+    Args:
+        tube: the tube. The engine owns its nodes between `init` and `deinit`.
+        plan: the tube's plan; made if absent, and made anew when nodes are enabled or disabled.
+        runner: whose context nodes get that ask for it.
+        store: where events are read after an epoch.
+    """
+
+    def __init__(
+        self,
+        tube: Tube,
+        plan: Plan | None = None,
+        *,
+        runner: TubeRunner | None = None,
+        store: LazyStore | None = None,
+    ) -> None:
+        self.tube = tube
+        self.plan = plan or Plan(tube)
+        self.runner = runner
+        self.store = store or LazyStore()
+        self.callbacks: list[Callable[[Event | MetaEvent], None]] = []
+        self.running = False
+        self.watched = False
+        """Whether callbacks are called while an epoch runs (and not after it)."""
+        self.value: Any = None
+        """What the last epoch returned."""
+        self._loops = Loops()
+        self._live: list[Any] = []
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self.ordered: str | None = None
+        """Why epochs are ordered by the scheduler core from now on, if they are."""
+        self._adopt()
+
+    # ---- what the plan says
+
+    def _adopt(self) -> None:
+        """Read the plan, and where the scheduler core stands."""
+        plan = self.plan
+        self.core: Any = plan.core
+        self.graph: Graph = plan.graph
+        self.steps: dict[str, Step] = self.graph.by_id
+        self.ordered = self.graph.irregular
+        self.shadowed = _behind_maps(self.graph)
+        first = self.core.first_active_epoch()
+        log = self.core.epoch_log
+        self.number = first.root if first is not None else max(log, default=-1) + 1
+        self._inputs = {
+            name[1]: slot for name, slot in self.graph.slots.items() if name[0] == "input"
+        }
+
+    def refresh(self) -> None:
+        """Compile anew if nodes have been enabled or disabled."""
+        if self.tube.scheduler._core is not self.core:  # noqa: SLF001 - upstream's own sign of it
+            self.plan = Plan(self.tube, self.plan.placement, fuse=self.plan.fuse)
+            self._adopt()
+            if self.running:
+                self._bind()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to do until the tube is made anew."""
+        return bool(self.core.exhausted)
+
+    def still_running(self, number: int) -> None:
+        """Give up an epoch that was begun before the tube was found to be exhausted.
+
+        Raises:
+            SchedulerExhaustedError: there is nothing to do in this epoch.
+        """
+        if self.ordered is not None and self.exhausted:
+            del number
+            raise SchedulerExhaustedError(
+                "Scheduler is exhausted and cannot run until re-initialized"
+            )
+
+    # ---- lifecycle
+
+    def init(self) -> None:
+        """Initialise nodes and the assets of the runner's scope; a no-op while running.
+
+        Raises:
+            Exception: what a node raised; those before it have been deinitialised again.
+        """
+        if self.running:
+            return
+        self.refresh()
+        self.running = True
+        self._live = []
+        try:
+            for node in self.tube.enabled_nodes.values():
+                self.start(node)
+            for asset in self.tube.state.scope_to_assets.get(AssetScope.runner, []):
+                asset.init()
+                self._live.append(asset)
+        except BaseException:
+            with suppress(Exception):
+                self.deinit()
+            raise
+        self._bind()
+
+    def start(self, node: Any) -> None:
+        """Initialise one node."""
+        step = self.steps.get(node.id)
+        if step is not None and step.kind is Kind.TUBE and step.exact:
+            start_nested(node, self.context())
+        else:
+            self._lifecycle(node.init)
+        self._live.append(node)
+
+    def stop(self, node: Any) -> None:
+        """Deinitialise one node."""
+        if node in self._live:
+            self._live = [other for other in self._live if other is not node]
+            self._lifecycle(node.deinit)
+
+    def deinit(self) -> None:
+        """Deinitialise whatever has been initialised, each whatever the others raise.
+
+        Raises:
+            Exception: the first of what they raised.
+        """
+        live, self._live = self._live, []
+        self.running = False
+        self._calls = {}
+        first: BaseException | None = None
+        for one in live:
+            try:
+                self._lifecycle(one.deinit)
+            except BaseException as error:  # noqa: BLE001 - the others must end as well
+                first = first or error
+        self._loops.close()
+        if first is not None:
+            raise first
+
+    def context(self) -> Any:
+        """Return what nodes get that ask for the runner's context."""
+        return {"runner": self.runner, "input_collection": self.tube.input_collection}
+
+    def _lifecycle(self, method: Callable[..., Any]) -> None:
+        function = _with_context(method, self.context)
+        if iscoroutinefunction_partial(function):
+            self._loops.call(function)
+        else:
+            function()
+
+    def _bind(self) -> None:
+        self._calls = {step.id: bind(step, self._loops) for step in self.graph.steps}
+
+    def call(self, step: Step, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a node."""
+        return self._calls[step.id](*args, **kwargs)
+
+    # ---- assets
+
+    @contextmanager
+    def node_assets(self, step: Step) -> Iterator[None]:
+        """Enter the node-scoped assets of a step, once, and leave them whatever happens."""
+        entered: list[Any] = []
+        try:
+            for name in step.assets:
+                asset = self.tube.state.assets[name]
+                if asset.scope is AssetScope.node:
+                    asset.init()
+                    entered.append(asset)
+            yield
+        finally:
+            for asset in reversed(entered):
+                asset.deinit()
+
+    def asset_values(self, step: Step) -> dict[str, Any]:
+        """Return the assets that a step is given: none at all where all of them are None."""
+        if not step.assets:
+            return {}
+        assets = self.tube.state.assets
+        values = {name: assets[name].obj for name in step.assets if name in assets}
+        return {} if all(value is None for value in values.values()) else values
+
+    def update_assets(self, step: Step, events: Sequence[Emitted]) -> None:
+        """Store what a step emitted in the assets that depend on it."""
+        if not step.updates:
+            return
+        names = {self.graph.names[slot][1]: [] for slot, _ in step.updates}  # type: dict[str, list[str]]
+        for slot, asset in step.updates:
+            names[self.graph.names[slot][1]].append(asset)
+        for epoch, node, signal, value in events:
+            if node == step.id and not isinstance(value, MetaSignal):
+                for asset in names.get(signal, ()):
+                    self.update_asset(asset, value, epoch)
+
+    def update_asset(self, asset: str, value: Any, epoch: Epoch) -> None:
+        """Store a value in one asset."""
+        state = self.tube.state
+        state.assets[asset].update(value=value, epoch=epoch, copy=asset not in state.nocopy_deps)
+
+    def take_returned(self, step: Step) -> tuple[list[Any], dict[str, tuple[Any, Any]]]:
+        """Empty a return node of a class of its own."""
+        value = step.node.get(keep=False)  # type: ignore[attr-defined]
+        return [value], {}
+
+    # ---- events
+
+    def event(self, emitted: Emitted) -> Event[Any]:
+        """Make the event that says what was emitted."""
+        epoch, node, signal, value = emitted
+        return self.store.event_maker.new_event(value, epoch, node_id=node, signal=signal)
+
+    def announce(self, events: Sequence[Emitted], ended: Sequence[Epoch]) -> None:
+        """Call the callbacks, if they are called while the epoch runs."""
+        if not self.watched:
+            return
+        for emitted in events:
+            event = self.store.made(emitted)
+            for callback in self.callbacks:
+                callback(event)
+        self.announce_end(ended)
+
+    def announce_end(self, ended: Sequence[Epoch]) -> None:
+        """Call the callbacks for epochs that have ended."""
+        maker = self.tube.scheduler.event_maker
+        for epoch in ended:
+            meta = maker.new_meta_event(
+                signal=MetaEventType.EpochEnded,
+                epoch=epoch,
+                value=epoch,
+                timestamp=datetime.now(UTC),
+            )
+            for callback in self.callbacks:
+                callback(meta)
+
+    # ---- epochs
+
+    def inputs(self, given: Mapping[str, Any]) -> dict[int, Any]:
+        """Return the value of each input slot.
+
+        Raises:
+            InputMissingError: an input that a node depends on was given in no scope.
+        """
+        values = {}
+        for name, slot in self._inputs.items():
+            try:
+                values[slot] = self.tube.input_collection.get(name, dict(given))
+            except KeyError as error:
+                raise InputMissingError(
+                    f"Node depends on input {name}, but not provided in any input scope"
+                ) from error
+        return values
+
+    def begin(self) -> int:
+        """Take the number of the next epoch.
+
+        Raises:
+            SchedulerExhaustedError: the sources have ended.
+        """
+        if self.core.exhausted:
+            raise SchedulerExhaustedError(
+                "Scheduler is exhausted and cannot run until re-initialized"
+            )
+        number = self.number
+        self.number = number + 1
+        return number
+
+    def drive(
+        self,
+        given: Mapping[str, Any] | None = None,
+        remote: bool = True,  # noqa: FBT001, FBT002 - the seam
+    ) -> Generator[Turn | list[Call], Sequence[tuple[Any, ...]] | None, Finished]:
+        """Run one epoch; hand out what may run elsewhere.
+
+        Yields:
+            `Turn(level)`: resume once every earlier epoch has left the level.
+            A list of `Call`: send back a list as long, each the outputs aligned with
+            `call.stage.outputs`, or throw in what a call raised.
+
+        Returns:
+            The epoch's end. What a node raised is raised, the epoch ended and its assets exited.
+        """
+        if not self.running:
+            self.init()
+        self.refresh()
+        inputs = self.inputs(given or {})
+        number = self.begin()
+        record: Any
+        value: Any
+        if self.ordered is None:
+            drive = Drive(self, number, inputs)
+            record = drive.frame
+            try:
+                value = yield from drive.run(remote=remote)
+            except OddValueError as odd:
+                record, value = yield from self._take_over(
+                    odd, number, inputs, drive, remote=remote
+                )
+            else:
+                if self.watched:
+                    self.announce_end(record.ended())
+        else:
+            record, value = yield from self._ledger(number, inputs, None, remote=remote)
+        self.value = value
+        self.store.read_from(record)
+        return Finished(record.root, value, self.exhausted, record, self.store)
+
+    def process(self, given: Mapping[str, Any] | None = None) -> Any:
+        """Run one epoch in this process; return the tube's value."""
+        drive = self.drive(given, remote=False)
+        try:
+            while True:
+                next(drive)
+        except StopIteration as stop:
+            return stop.value.value
+
+    def finish(self, finished: Finished) -> None:
+        """Show an epoch's events in the store, and to callbacks that were not called during it."""
+        self.value = finished.value
+        self.store.read_from(finished.record)
+        if self.callbacks and not self.watched:
+            self.watched = True
+            try:
+                for emitted in finished.record.emitted():
+                    self.announce(emitted, [])
+                self.announce_end(finished.record.ended())
+            finally:
+                self.watched = False
+
+    def stage_function(
+        self, nodes: Sequence[str]
+    ) -> Callable[[Epoch, tuple[Any, ...]], tuple[Any, ...]]:
+        """Return what runs one call of a stage: input values to output values."""
+        return StageProgram(self.tube, nodes, plan=self.plan)
+
+    def explain(self) -> list[Row]:
+        """Say of each node what is compiled, fused, remote or pinned, and why."""
+        rows = self.plan.explain()
+        if self.ordered is None or self.graph.irregular is not None:
+            return rows
+        why = f"; ordered by upstream's scheduler core, since {self.ordered}"
+        return [
+            row if row.where == "off" else replace(row, how="scheduler", why=row.why + why)
+            for row in rows
+        ]
+
+    def _take_over(
+        self, odd: OddValueError, number: int, inputs: dict[int, Any], drive: Drive, *, remote: bool
+    ) -> Generator[Any, Any, tuple[Ledger, Any]]:
+        """Leave the rest of an epoch to the scheduler core."""
+        if self.ordered is None:
+            self.ordered = odd.why
+        return (yield from self._ledger(number, inputs, drive, remote=remote))
+
+    def _ledger(
+        self, number: int, inputs: dict[int, Any], drive: Drive | None, *, remote: bool
+    ) -> Generator[Any, Any, tuple[Ledger, Any]]:
+        ledger = Ledger(self, number, inputs, None if drive is None else drive.frame)
+        with self.epoch_assets() as enter:
+            value = yield from ledger.drive(remote=remote, began=enter)
+        return ledger, value
+
+    @contextmanager
+    def epoch_assets(self) -> Iterator[Callable[[], None]]:
+        """Leave the assets of the epoch's scope, once they have been entered."""
+        assets = self.tube.state.scope_to_assets.get(AssetScope.process, [])
+        entered: list[Any] = []
+
+        def enter() -> None:
+            for asset in assets:
+                asset.init()
+                entered.append(asset)
+
+        try:
+            yield enter
+        finally:
+            for asset in entered:
+                asset.deinit()
+
+
+def _behind_maps(graph: Graph) -> set[str]:
+    maker = {slot: step for step in graph.steps for slot in step.outputs}
+    behind: set[str] = set()
+    changed = True
+    while changed:
+        changed = False
+        for step in graph.steps:
+            if step.id in behind:
+                continue
+            for arg in step.args:
+                before = maker.get(arg.slot)
+                if before is not None and (before.kind is Kind.MAP or before.id in behind):
+                    behind.add(step.id)
+                    changed = True
+                    break
+    return behind
+
+
+def _with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:
+    from functools import partial
+    from inspect import signature
+
+    from noob.types import RunnerContext
+
+    for name, parameter in signature(method).parameters.items():
+        if parameter.annotation is RunnerContext:
+            return partial(method, **{name: context()})
+    return method
