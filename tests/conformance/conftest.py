@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from .observe import Factory
 
+for _module in ("checks", "observe"):
+    pytest.register_assert_rewrite(f"{__package__}.{_module}")
+
 
 @pytest.fixture(scope="session", params=KINDS, ids=lambda kind: kind.name)
 def started(request: pytest.FixtureRequest) -> Iterator[tuple[Kind, Factory]]:

@@ -19,8 +19,20 @@ def mutants(base: type[Any]) -> dict[str, tuple[Factory, Callable[[Factory], Non
     """Name -> (a broken runner, the check that must fail on it)."""
 
     class NeverDeinits(base):
+        """It only says that it has ended."""
+
+        ended = False
+
+        def init(self) -> None:
+            super().init()
+            self.ended = False
+
         def deinit(self) -> None:
-            self._running.clear()
+            self.ended = True
+
+        @property
+        def running(self) -> bool:
+            return bool(super().running and not self.ended)
 
     class BeginsTwice(base):
         def init(self) -> None:

@@ -87,7 +87,7 @@ class Failure:
     id: str
     spec: Spec
     outcomes: tuple[Any, ...]
-    """What each call of `process` gives: a value, or an exception to compare with."""
+    """What each call of `process` gives: a value, an exception, or `...` for any value."""
     log: tuple[tuple[Any, ...], ...] | None = None
     """What the nodes and assets log from `init` to `deinit`, where it matters."""
     node_id: str | None = None
