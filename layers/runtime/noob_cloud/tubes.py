@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cached_property
 from importlib import import_module
 from importlib.machinery import BuiltinImporter, FrozenImporter
-from inspect import isclass, isroutine
+from inspect import isclass, isgeneratorfunction, isroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +77,7 @@ class TubeSource:
                 )
             given = dict(source.input if input is None else input)
             spec = _specification(source.spec, given)
-            for key, enabled in _enabled(source).items():
-                spec["nodes"][key]["enabled"] = enabled
+            _undo_loading(source, spec.get("nodes", {}))
         else:
             given = dict(input or {})
             found = TubeSpecification.from_any(_plain(source))  # upstream writes into a dict
@@ -202,14 +201,24 @@ def _nested(source: Any, given: Mapping[str, Any]) -> Any:
     return _specification(TubeSpecification.from_any(_plain(source)), given)
 
 
-def _enabled(tube: Tube) -> dict[str, bool]:
-    """Return the nodes that were enabled or disabled after the tube was loaded."""
-    specs = tube.spec.nodes if tube.spec is not None else {}
-    return {
-        key: bool(node.enabled)
-        for key, node in tube.nodes.items()
-        if key in specs and node.enabled != specs[key].enabled
-    }
+def _undo_loading(tube: Tube, nodes: dict[str, Any]) -> None:
+    """Drop the statefulness that loading wrote into `nodes`; keep what was enabled since.
+
+    Inputs that loading put in the place of `input.NAME` stay: they are what the tube runs with.
+    """
+    for key, node in tube.nodes.items():
+        entry = nodes.get(key)
+        if entry is None:
+            continue
+        function = getattr(node, "fn", None)
+        default = type(node).model_fields["stateful"].default
+        if function is not None:
+            default = isgeneratorfunction(function)
+        if entry.get("stateful") == default:
+            del entry["stateful"]
+        given = entry.get("enabled", True)
+        if isinstance(given, str) or given != node.enabled:
+            entry["enabled"] = bool(node.enabled)
 
 
 def _plain(value: Any) -> Any:
