@@ -121,7 +121,9 @@ class FolderStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid4().hex
 
-    def _write(self, path: Path, parts: Sequence[bytes | bytearray | memoryview], now: float | None) -> None:
+    def _write(
+        self, path: Path, parts: Sequence[bytes | bytearray | memoryview], now: float | None
+    ) -> None:
         new = self._new()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
