@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from noob_core import Epoch
 
-from noob_cloud.exceptions import NodeNotFoundError
 from noob_cloud.task import Outcome
 from noob_cloud.worker.execute import outcome_of_error
 
@@ -59,11 +58,7 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _call(cached: CachedTube, call: HandCall) -> Any:
-    node = cached.tube.nodes.get(call.node_id)
-    if node is None:
-        known = ", ".join(sorted(cached.tube.nodes))
-        raise NodeNotFoundError(f"the tube has no node {call.node_id!r}; it has {known}")
-    cached.initialise(call.node_id)
+    node = cached.node(call.node_id)
     args, kwargs = _arguments(call.inputs)
     if "epoch" in node.injections:
         kwargs.setdefault(node.injections["epoch"], Epoch(call.epoch))

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from noob_cloud.exceptions import TubeNotFoundError
+from noob_cloud.exceptions import NodeNotFoundError, TubeNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from noob import Tube
+    from noob.node import Node
 
+    from noob_cloud.engine import StageProgram
+    from noob_cloud.plan import Plan
     from noob_cloud.tubes import TubeSource
 
 
@@ -26,8 +29,9 @@ class CachedTube:
         self._allowed = allowed_modules
         self._lock = RLock()
         self._tube: Tube | None = None
-        self._programs: dict[tuple[str, ...], Any] = {}
-        self._initialised: set[str] = set()
+        self._plan: Plan | None = None
+        self._programs: dict[tuple[str, ...], StageProgram] = {}
+        self._initialised: dict[str, Node] = {}
 
     @property
     def code(self) -> str:
@@ -51,37 +55,46 @@ class CachedTube:
                 self._tube = self.source.load(allowed_modules=self._allowed)
             return self._tube
 
-    def program(self, nodes: tuple[str, ...]) -> Any:
+    def program(self, nodes: tuple[str, ...]) -> StageProgram:
         """Return the compiled stage of `nodes`, its class nodes initialised."""
         program = self._programs.get(nodes)
         if program is not None:
             return program
         from noob_cloud.engine import StageProgram  # noqa: PLC0415 - imports stay light
+        from noob_cloud.plan import Plan  # noqa: PLC0415 - imports stay light
 
         with self._lock:
-            if nodes in self._programs:
-                return self._programs[nodes]
-            program = StageProgram(self.tube, nodes)
-            for node_id in nodes:
-                self.initialise(node_id)
-            self._programs[nodes] = program
-            return program
+            if nodes not in self._programs:
+                if self._plan is None:
+                    self._plan = Plan(self.tube)
+                program = StageProgram(self.tube, nodes, plan=self._plan)
+                program.init()
+                self._programs[nodes] = program
+            return self._programs[nodes]
 
-    def initialise(self, node_id: str) -> None:
-        """Call the node's `init` unless that has been done here."""
+    def node(self, node_id: str) -> Node:
+        """Return one node, initialised.
+
+        Raises:
+            NodeNotFoundError: the tube has no such node.
+        """
         with self._lock:
+            node = self.tube.nodes.get(node_id)
+            if node is None:
+                known = ", ".join(sorted(self.tube.nodes))
+                raise NodeNotFoundError(f"the tube has no node {node_id!r}; it has {known}")
             if node_id not in self._initialised:
-                self.tube.nodes[node_id].init()
-                self._initialised.add(node_id)
+                node.init()
+                self._initialised[node_id] = node
+            return node
 
     def close(self) -> None:
         """Deinitialise the nodes that ran here."""
         with self._lock:
-            self._programs.clear()
+            while self._programs:
+                self._programs.popitem()[1].deinit()
             while self._initialised:
-                node_id = self._initialised.pop()
-                if self._tube is not None:
-                    self._tube.nodes[node_id].deinit()
+                self._initialised.popitem()[1].deinit()
 
 
 class TubeCache:

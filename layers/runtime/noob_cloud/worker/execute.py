@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 import traceback
+from ast import literal_eval
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -28,7 +31,9 @@ __all__ = [
     "TubeCache",
     "exception_of",
     "execute",
+    "failure_of",
     "outcome_of_error",
+    "outcome_of_failure",
     "raise_outcome",
     "run_stage",
 ]
@@ -37,6 +42,12 @@ _E = TypeVar("_E", bound=BaseException)
 _PLAIN = (str, int, float, bool, bytes, type(None))
 _TRACEBACK_LIMIT = 32_768
 """Characters of a traceback that travel; its end says what happened, so the start is cut."""
+_NOTE = re.compile(r"raised by node (\w+)")
+_FAILURE = re.compile(
+    r"(?P<type>\w+(?:\.\w+)+): (?P<message>.*?)"
+    r"(?: \[(?:node (?P<node>\w+))?(?:, )?(?:epoch (?P<epoch>[^]]+))?\])?",
+    re.DOTALL,
+)
 _TEXT_LIMIT = 16_384
 """Characters of a message, or of one argument, that travel."""
 _FOR_GOOD = (EncodeError, TubeRefusedError, TaskCancelledError)
@@ -93,7 +104,7 @@ def outcome_of_error(
         duration: seconds that the attempt took.
     """
     kind = type(error)
-    named = getattr(error, "node_id", None)
+    named = _named(error)
     text = "".join(traceback.format_exception(error))
     if len(text) > _TRACEBACK_LIMIT:
         text = "...\n" + text[-_TRACEBACK_LIMIT:]
@@ -104,7 +115,7 @@ def outcome_of_error(
         message=_message(error),
         args=args,
         traceback=text,
-        node_id=named if isinstance(named, str) else node_id,
+        node_id=named or node_id,
         epoch=getattr(error, "epoch", epoch),
         retryable=not isinstance(error, _FOR_GOOD),
         duration=duration,
@@ -162,6 +173,16 @@ def _only(nodes: tuple[str, ...]) -> str | None:
     return nodes[0] if len(nodes) == 1 else None
 
 
+def _named(error: BaseException) -> str | None:
+    """Return the node that the engine names in its note."""
+    for note in getattr(error, "__notes__", ()):
+        found = _NOTE.match(note)
+        if found is not None:
+            return found[1]
+    named = getattr(error, "node_id", None)
+    return named if isinstance(named, str) else None
+
+
 def _epoch(wire: Any) -> Epoch:
     if isinstance(wire, (list, tuple)):
         return Epoch.from_wire([part if isinstance(part, int) else tuple(part) for part in wire])
@@ -201,6 +222,44 @@ def raise_outcome(outcome: Outcome) -> NoReturn:
         Exception: see `exception_of`.
     """
     raise exception_of(outcome)
+
+
+def failure_of(outcome: Outcome) -> tuple[str, str | None]:
+    """Return an error outcome as the two texts that a queue keeps: error and traceback."""
+    where = [f"node {outcome.node_id}"] if outcome.node_id is not None else []
+    if outcome.epoch is not None:
+        where.append(f"epoch {_epoch(outcome.epoch)}")
+    tail = f" [{', '.join(where)}]" if where else ""
+    return f"{outcome.error_type}: {outcome.message}{tail}", outcome.traceback
+
+
+def outcome_of_failure(error: str, traceback_text: str | None = None) -> Outcome:
+    """Read what `failure_of` wrote; of the arguments only the message is left."""
+    found = _FAILURE.fullmatch(error)
+    if found is None:
+        return Outcome(ok=False, message=error, traceback=traceback_text)
+    message: str = found["message"]
+    args: tuple[Any, ...] = (message,)
+    if found["type"] == "builtins.KeyError":  # its message is the repr of its argument
+        with suppress(ValueError, SyntaxError):
+            args = (literal_eval(message),)
+    epoch = found["epoch"]
+    return Outcome(
+        ok=False,
+        error_type=found["type"],
+        message=message,
+        args=args if message else (),
+        traceback=traceback_text,
+        node_id=found["node"],
+        epoch=None if epoch is None else _wire(epoch),
+    )
+
+
+def _wire(text: str) -> Any:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
 
 
 def exception_of(outcome: Outcome) -> BaseException:
@@ -245,15 +304,15 @@ def _remote_error(outcome: Outcome) -> BaseException:
 
 def _annotate(error: _E, outcome: Outcome) -> _E:
     """Say where the exception comes from."""
-    where = []
     if outcome.node_id is not None:
         _set(error, "node_id", outcome.node_id)
-        where.append(f"in node {outcome.node_id!r}")
+        note = f"raised by node {outcome.node_id}"
+        if outcome.epoch is not None:
+            note += f" in epoch {_epoch(outcome.epoch)}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
     if outcome.epoch is not None:
         _set(error, "epoch", outcome.epoch)
-        where.append(f"in epoch {outcome.epoch}")
-    if where:
-        error.add_note(", ".join(where))
     if outcome.traceback and error.__traceback__ is None:
         error.__cause__ = RemoteTraceback(outcome.traceback)
     return error
