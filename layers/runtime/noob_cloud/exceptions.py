@@ -145,6 +145,14 @@ class AuthenticationError(CoordinatorError, PermissionError):
     """The request carries no token, or one that is not known here."""
 
 
+class RunNotFoundError(CoordinatorError, LookupError):
+    """No run with this id is known to the coordinator."""
+
+
+class RunFailedError(CoordinatorError, RuntimeError):
+    """A run without a client ended with an error."""
+
+
 class ForbiddenError(CoordinatorError, PermissionError):
     """The token's role does not allow this."""
 

@@ -110,6 +110,21 @@ class StageCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RunDriver:
+    """Drive one run that has no client: replay its plan and post its results."""
+
+    run_id: str
+    tube: str
+    """cid of the tube; its document is at the coordinator."""
+    n: int | None = None
+    """Epochs to run; None with `inputs`."""
+    inputs: tuple[dict[str, Any], ...] | None = None
+    """Process-scoped input of each epoch; None where the tube needs none."""
+    placement: Any = None
+    """Where nodes may run, as `NAME.cloud.yaml` says it; None for anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one attempt: a value, or an error with all that a user needs to find it."""
 

@@ -13,6 +13,7 @@ from noob_cloud.exceptions import DecodeError
 from noob_cloud.task import (
     MISSING,
     Outcome,
+    RunDriver,
     StageCall,
     Task,
     TaskPriority,
@@ -133,3 +134,4 @@ DECODERS.update(
 register(Task, "noob_cloud:Task")
 register(TaskPriority, "noob_cloud:TaskPriority")
 register(TaskStatus, "noob_cloud:TaskStatus")
+register(RunDriver, "noob_cloud:RunDriver")
