@@ -1,5 +1,6 @@
 """`make demo`: a coordinator, two workers, real pictures, and a contact sheet of the finds."""
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,6 @@ from noob_cloud import TubeSource
 from noob_cloud.runner import SynchronousRunner
 
 TUBE = "examples/tiles/tiles.yaml"
-OUT = Path("out")
 WORKERS = 2
 PICTURES = 4
 
@@ -26,9 +26,12 @@ console = Console()
 
 def main() -> int:
     """Run the demo; 0 if the cluster's result equals the SynchronousRunner's."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where to write")
+    out = parser.parse_args().out
     started = time.perf_counter()
     try:
-        with Cluster(OUT / "demo", workers=WORKERS, modules=["examples.tiles"]) as cluster:
+        with Cluster(out / "demo", workers=WORKERS, modules=["examples.tiles"]) as cluster:
             console.print(
                 f"A coordinator at {cluster.url}, and {WORKERS} workers that pull from it."
             )
@@ -45,7 +48,7 @@ def main() -> int:
         f"[green]Equal to the SynchronousRunner's result[/], which took {alone_seconds:.1f} s on"
         f" one core; the workers took {seconds:.1f} s."
     )
-    sheet = OUT / "contact-sheet.png"
+    sheet = out / "contact-sheet.png"
     draw(
         summaries,
         sheet,
@@ -114,7 +117,7 @@ What to type next (in this folder, after [bold]source .venv/bin/activate[/]):
   noob-cloud explain {TUBE}
   noob-cloud run {TUBE} -n 4 --runner multiprocess
   noob-cloud run {TUBE} -n 1 --input 'names=["coins"]' --json
-  noob-cloud status --queue {OUT}/demo/queue.db
+  noob-cloud status --queue out/demo/queue.db
   noob-cloud --help"""
 
 if __name__ == "__main__":

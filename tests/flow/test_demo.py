@@ -1,0 +1,85 @@
+"""`make demo` does what it says, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+ROOT = Path(__file__).parents[2]
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture
+def leftovers() -> Generator[Callable[[], list[str]], None, None]:
+    """Name every descendant that still runs, the orphans included: they are handed to us."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+
+    def find() -> list[str]:
+        running = (
+            child
+            for child in psutil.Process().children(recursive=True)
+            if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE
+        )
+        return [" ".join(child.cmdline()) for child in running]
+
+    yield find
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def demo(out: Path) -> subprocess.Popen[str]:
+    """Start the demo as `make demo` does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "examples.demo", "--out", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "160"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_demo_finds_things_and_checks_itself(tmp_path: Path, leftovers):
+    """Coins, galaxies, nuclei and letters are found, as in one process; the sheet shows them."""
+    process = demo(tmp_path)
+    said, _ = process.communicate(timeout=110)
+
+    assert process.returncode == 0, said
+    assert "24 coins" in said
+    assert "Equal to the SynchronousRunner's result" in said
+    assert "What to type next" in said
+    with Image.open(tmp_path / "contact-sheet.png") as sheet:
+        assert sheet.width == 1800
+        assert len(sheet.getcolors(1 << 24) or ()) > 1000
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, leftovers, sent: signal.Signals):
+    """Ctrl-C, a kill, and even kill -9 take the coordinator and the workers with them."""
+    process = demo(tmp_path)
+    assert process.stdout is not None
+    assert "A coordinator at" in process.stdout.readline()
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=30)
+
+    assert process.returncode == (-signal.SIGKILL if sent == signal.SIGKILL else 130), said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 10
+    while leftovers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert leftovers() == []
