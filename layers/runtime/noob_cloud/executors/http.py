@@ -86,7 +86,7 @@ class HttpExecutor(Executor):
         circuit_breaker_recovery: float = 10.0,
         max_retries: int = 3,
         timeout: float | None = None,
-        patience: float = 30.0,
+        patience: float = 10.0,
         health_interval: float = 2.0,
         rng: Random | None = None,
     ) -> None:
@@ -189,7 +189,7 @@ class HttpExecutor(Executor):
                 "retried": self._retried,
                 "completed": sum(worker["completed"] for worker in workers),
                 "failed": sum(worker["failed"] for worker in workers),
-                "workers": workers,
+                "workers": {worker["worker_id"]: worker for worker in workers},
             }
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the base class's signature

@@ -111,9 +111,9 @@ class RemoteWorker:
         if self.fault is not None:
             return f"refuses us ({self.fault})"
         if not self.reachable:
-            return "unreachable"
+            return "open (unreachable)"
         state = self.breaker.state(now=now)
-        return "ready" if state is BreakerState.CLOSED else f"breaker {state.value}"
+        return state.value
 
     def metrics(self, *, now: float) -> dict[str, Any]:
         """Return its counters and state."""
@@ -122,7 +122,7 @@ class RemoteWorker:
             "url": self.config.url,
             "tags": sorted(self.config.tags),
             "state": self.state(now=now),
-            "breaker": self.breaker.state(now=now).value,
+            "breaker": (self.breaker.state(now=now) if self.reachable else BreakerState.OPEN).value,
             "breaker_opened": self.breaker.opened,
             "active": self.active,
             "places": self.places,

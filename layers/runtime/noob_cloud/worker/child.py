@@ -11,12 +11,13 @@ import os
 import select
 import signal
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from noob_cloud import codec
-from noob_cloud.exceptions import CodecError, LimitError, TaskCancelledError
+from noob_cloud.exceptions import CodecError, DecodeError, LimitError, TaskCancelledError
 from noob_cloud.task import Outcome, StageCall
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
@@ -32,6 +33,9 @@ TUBE: Final = b"T"
 """A tube's document; it is loaded at once."""
 CALL: Final = b"C"
 """A frame of a `StageCall`, or of a dict with the fields of a `HandCall`."""
+
+TASK: Final = b"K"
+"""What `task_body` makes of a queue's task; the OUTCOME has the value alone."""
 
 READY: Final = b"R"
 """The first message of a child, when it has started."""
@@ -56,23 +60,56 @@ class _Running:
     now = False
 
 
-def answer(frame: bytes, tubes: TubeCache) -> Reply:
+def answer(kind: bytes, frame: bytes, tubes: TubeCache) -> Reply:
     """Run one call; what its nodes raise is in the answer."""
     try:
-        call = codec.loads(frame)
-        if isinstance(call, dict):
-            call = HandCall(**call)
+        call = _task(frame) if kind == TASK else _call(frame)
     except LimitError as error:
         return TOO_LARGE, str(error).encode()
     except (CodecError, TypeError) as error:
         return MALFORMED, str(error).encode()
-    if not isinstance(call, StageCall | HandCall):
-        return MALFORMED, f"the frame holds a {type(call).__name__}, not a StageCall".encode()
     if call.tube not in tubes:
         return UNKNOWN, call.tube.encode()
-    if isinstance(call, StageCall):
-        return packed(execute(call, tubes=tubes))
-    return packed(execute_by_hand(call, tubes=tubes))
+    if isinstance(call, HandCall):
+        outcome = execute_by_hand(call, tubes=tubes)
+    else:
+        outcome = execute(call, tubes=tubes)
+    if kind == TASK and outcome.ok:
+        return packed(outcome, alone=True)
+    if kind == TASK and isinstance(call, StageCall) and not call.retry_errors:
+        outcome = replace(outcome, retryable=False)
+    return packed(outcome)
+
+
+def _call(frame: bytes) -> StageCall | HandCall:
+    """Read what came by HTTP."""
+    call = codec.loads(frame)
+    if isinstance(call, dict):
+        return HandCall(**call)
+    if not isinstance(call, StageCall):
+        raise DecodeError(f"the frame holds a {type(call).__name__}, not a StageCall")
+    return call
+
+
+def _task(body: bytes) -> StageCall | HandCall:
+    """Read what a queue holds: a call of a run, or what someone gave a task by hand."""
+    size = int.from_bytes(body[:4], "big")
+    by_hand = json.loads(body[4 : 4 + size])
+    payload = codec.loads(memoryview(body)[4 + size :])
+    if isinstance(payload, StageCall):
+        return payload
+    if by_hand["tube"] is None:
+        raise DecodeError(
+            "the task was submitted by hand, and this worker was started without --tube, so it "
+            f"knows no node {by_hand['node_id']!r}"
+        )
+    return HandCall(**by_hand, inputs=payload)
+
+
+def task_body(*, tube: str | None, node_id: str, epoch: int, payload: bytes) -> bytes:
+    """Return the body of a TASK message."""
+    head = json.dumps({"tube": tube, "node_id": node_id, "epoch": epoch}).encode()
+    return b"".join([len(head).to_bytes(4, "big"), head, payload])
 
 
 def load(document: bytes, tubes: TubeCache) -> Reply:
@@ -88,10 +125,10 @@ def load(document: bytes, tubes: TubeCache) -> Reply:
     return packed(Outcome(ok=True, value={"cid": cid, "nodes": nodes}))
 
 
-def packed(outcome: Outcome) -> Reply:
-    """Encode an outcome; a value without a place in the wire format is an error outcome."""
+def packed(outcome: Outcome, *, alone: bool = False) -> Reply:
+    """Encode an outcome, or its value `alone`; what cannot be encoded is an error outcome."""
     try:
-        return (OUTCOME if outcome.ok else ERROR), codec.dumps(outcome)
+        return (OUTCOME if outcome.ok else ERROR), codec.dumps(outcome.value if alone else outcome)
     except Exception as error:  # noqa: BLE001 - a value's own reduction may raise anything
         return ERROR, codec.dumps(outcome_of_error(error))
 
@@ -105,7 +142,7 @@ def serve(connection: Connection, tubes: TubeCache) -> None:
         body = connection.recv_bytes()
         try:
             _Running.now = True
-            reply = load(body, tubes) if kind == TUBE else answer(body, tubes)
+            reply = load(body, tubes) if kind == TUBE else answer(kind, body, tubes)
             _Running.now = False
         except TaskCancelledError as error:  # it came between the node's end and the answer's
             _Running.now = False

@@ -74,11 +74,12 @@ class WorkerService:
         self._numbers = count(1)
 
     def start(self) -> None:
-        """Load the preloaded tube, so that a mistake in it shows at once.
+        """Get ready; load the preloaded tube, so that a mistake in it shows at once.
 
         Raises:
             Exception: what the tube's modules raised when they were imported.
         """
+        self._slots.warm()
         if self.settings.tube is not None:
             self.load(self.settings.tube.document)
 

@@ -37,8 +37,14 @@ class Slots(Protocol):
 
     limit: int
 
-    def run(self, frame: bytes, *, timeout: float | None, stop: Stop) -> Reply:
+    def run(
+        self, frame: bytes, *, timeout: float | None, stop: Stop, kind: bytes = child.CALL
+    ) -> Reply:
         """Run one call and wait for its answer; never raises for what the call does."""
+        ...
+
+    def warm(self) -> None:
+        """Get ready for the first call."""
         ...
 
     def load(self, document: bytes) -> Reply:
@@ -208,7 +214,9 @@ class ProcessSlots:
         with self._lock:
             return [running.pid for running in (*self._idle, *self._busy)]
 
-    def run(self, frame: bytes, *, timeout: float | None, stop: Stop) -> Reply:
+    def run(
+        self, frame: bytes, *, timeout: float | None, stop: Stop, kind: bytes = child.CALL
+    ) -> Reply:
         """Run one call in an idle child, or a new one; the answer's kind is one of `child`'s."""
         with self._places:
             running = self._take()
@@ -216,7 +224,7 @@ class ProcessSlots:
             error: Exception = TaskTimeoutError(f"the task ran longer than its {timeout} seconds")
             try:
                 if stop.enter(running):
-                    reply = self._ask(running, frame, timeout)
+                    reply = self._ask(running, kind, frame, timeout)
             except WorkerLostError as lost:
                 error = lost
             finally:
@@ -229,17 +237,25 @@ class ProcessSlots:
             self._drop(running)
             return failed(error)
 
-    def _ask(self, running: Child, frame: bytes, timeout: float | None) -> Reply | None:
-        reply = running.ask(child.CALL, frame, timeout=timeout)
+    def _ask(
+        self, running: Child, kind: bytes, frame: bytes, timeout: float | None
+    ) -> Reply | None:
+        reply = running.ask(kind, frame, timeout=timeout)
         if reply is not None and reply[0] == child.UNKNOWN:
             document = self._documents.get(reply[1].decode())
             if document is not None:
                 running.ask(child.TUBE, document, timeout=_START_SECONDS)
-                reply = running.ask(child.CALL, frame, timeout=timeout)
+                reply = running.ask(kind, frame, timeout=timeout)
         if reply is None:
             running.interrupt()
             running.wait()
         return reply
+
+    def warm(self) -> None:
+        """Start one child, so that the first call need not wait for it."""
+        with self._lock:
+            if not self._idle and not self._closed:
+                self._idle.append(Child(self._allowed))
 
     def load(self, document: bytes) -> Reply:
         """Load a tube in one child; keep its document for the others."""

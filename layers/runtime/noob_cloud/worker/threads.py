@@ -23,11 +23,11 @@ _GRACE = 0.5
 class _Place:
     """One call in a thread of its own."""
 
-    def __init__(self, frame: bytes, tubes: TubeCache) -> None:
+    def __init__(self, kind: bytes, frame: bytes, tubes: TubeCache) -> None:
         self.reply: Reply | None = None
         self._lock = Lock()
         self._running = True
-        self.thread = Thread(target=self._work, args=(frame, tubes), daemon=True)
+        self.thread = Thread(target=self._work, args=(kind, frame, tubes), daemon=True)
 
     def interrupt(self) -> None:
         """Raise in the thread, as soon as it runs Python code again."""
@@ -37,9 +37,9 @@ class _Place:
                     ctypes.c_ulong(self.thread.ident), ctypes.py_object(TaskCancelledError)
                 )
 
-    def _work(self, frame: bytes, tubes: TubeCache) -> None:
+    def _work(self, kind: bytes, frame: bytes, tubes: TubeCache) -> None:
         try:
-            self.reply = child.answer(frame, tubes)
+            self.reply = child.answer(kind, frame, tubes)
             with self._lock:
                 self._running = False
         except TaskCancelledError as error:  # it came between the node's end and ours
@@ -65,10 +65,12 @@ class ThreadSlots:
         self._stops: set[Stop] = set()
         self._lock = Lock()
 
-    def run(self, frame: bytes, *, timeout: float | None, stop: Stop) -> Reply:
+    def run(
+        self, frame: bytes, *, timeout: float | None, stop: Stop, kind: bytes = child.CALL
+    ) -> Reply:
         """Run one call; the answer's kind is one of `child`'s."""
         with self._places:
-            place = _Place(frame, self.tubes)
+            place = _Place(kind, frame, self.tubes)
             if not stop.enter(place):
                 return failed(TaskCancelledError(stop.reason))
             with self._lock:
@@ -98,6 +100,10 @@ class ThreadSlots:
         if place.reply is None or (left is not None and left <= 0):
             return failed(TaskTimeoutError(f"the task ran longer than its {timeout} seconds"))
         return place.reply
+
+    def warm(self) -> None:
+        """Import what every call needs."""
+        from noob_cloud.engine import StageProgram  # noqa: F401, PLC0415 - the import is the point
 
     def load(self, document: bytes) -> Reply:
         """Load a tube, and keep it."""
