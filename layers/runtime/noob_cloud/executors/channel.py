@@ -6,30 +6,29 @@ for what lies in the arena, and the inline body. Bodies are pickles: a worker is
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Iterator
-
     from noob_cloud.executors.arena import Allocator
 
-__all__ = ["Borrowed", "FrameReader", "pack", "unpack_borrowed", "unpack_copied"]
+__all__ = ["Borrowed", "FrameReader", "pack", "unpack_borrowed", "unpack_copied", "write"]
 
 BOOT, DEFINE, TUBE, CALLS, HELLO, REPLY, PARTIAL, BROKEN = range(8)
 """Kinds of frame: four from the parent, then four from the worker."""
 TIMED, IN_ARENA = 1, 2
 """Flags: keep the time at which each unit starts; the body itself is the first region."""
 
-INLINE_BYTES = 16_384
-"""A larger body, or buffer, goes through the arena. A few frames of this size fit a socket, so a
+INLINE_BYTES = 8192
+"""A larger body, or buffer, goes through the arena. A few frames of this size fit a pipe, so a
 send does not wait for the other side."""
-_REGIONS = 256
+_REGIONS = 64
 """Buffers out of band in one frame; the rest travels in the body."""
 _HEADER = struct.Struct("=IHBBI")
+_HEADER_SIZE = _HEADER.size
 _REGION = struct.Struct("=QQ")
 _RECEIVE = 1 << 18
 _ALIGN = 64
@@ -87,35 +86,52 @@ def pack(
 
 
 class FrameReader:
-    """Cut what a socket receives into frames."""
+    """Cut what a pipe delivers into frames."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._receive: Callable[..., int] = sock.recv_into
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._buffer = bytearray(_RECEIVE)
         self._view = memoryview(self._buffer)
+        self._whole = [self._view]
         self._start = self._stop = 0
 
-    def fill(self, flags: int = 0) -> bool:
-        """Receive once; False at the end of the stream."""
+    def fill(self) -> bool:
+        """Read once; False at the end of the stream."""
         if self._start == self._stop:
-            self._start = self._stop = 0
-        elif self._stop > _RECEIVE // 2:
+            self._start = 0
+            self._stop = received = os.readv(self._fd, self._whole)
+            return received > 0
+        if self._stop > _RECEIVE // 2:
             rest = self._stop - self._start
             self._buffer[:rest] = self._buffer[self._start : self._stop]
             self._start, self._stop = 0, rest
-        received = self._receive(self._view[self._stop :], 0, flags)
+        received = os.readv(self._fd, [self._view[self._stop :]])
         self._stop += received
         return received > 0
 
-    def frames(self) -> Iterator[Frame]:
-        """Give each whole frame received; its payload is valid until the next `fill`."""
-        while self._stop - self._start >= _HEADER.size:
-            size, regions, kind, flags, count = _HEADER.unpack_from(self._buffer, self._start)
-            begin = self._start + _HEADER.size
-            if self._stop - begin < size:
-                return
-            self._start = begin + size
-            yield kind, flags, count, regions, self._view[begin : begin + size]
+    def next(self) -> Frame | None:
+        """Take the next whole frame read; its payload is valid until the next `fill`."""
+        start = self._start
+        if self._stop - start < _HEADER_SIZE:
+            return None
+        size, regions, kind, flags, count = _HEADER.unpack_from(self._buffer, start)
+        start += _HEADER_SIZE
+        if self._stop - start < size:
+            return None
+        self._start = start + size
+        return kind, flags, count, regions, self._view[start : start + size]
+
+
+def write(fd: int, frame: bytes) -> None:
+    """Write a whole frame.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+    """
+    written = os.write(fd, frame)
+    while written < len(frame):
+        frame = frame[written:]
+        written = os.write(fd, frame)
 
 
 def _regions(payload: memoryview, regions: int) -> tuple[list[tuple[int, int]], memoryview]:

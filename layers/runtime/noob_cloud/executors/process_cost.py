@@ -9,7 +9,9 @@ from noob_cloud.executors.process_call import CHUNK, STAGE, STARRED_CHUNK, Call
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Costs"]
+__all__ = ["Cost", "Costs", "weight"]
+
+_UNKNOWN = float("inf")
 
 _RISE, _FALL = 0.3, 0.7
 """Smoothing: a first call that imports or compiles is forgotten soon."""
@@ -21,48 +23,14 @@ _KEPT = 4096
 """Functions whose cost is remembered."""
 
 
-class _Cost:
+class Cost:
+    """What one function costs an item; infinite until measured."""
+
     __slots__ = ("bytes", "seconds")
 
     def __init__(self) -> None:
         self.seconds = float("inf")
         self.bytes = 0.0
-
-
-class Costs:
-    """Seconds and bytes for each item, by function.
-
-    Args:
-        batch_seconds: how long a batch of short calls should take.
-    """
-
-    def __init__(self, batch_seconds: float) -> None:
-        self._batch_seconds = batch_seconds
-        self._costs: dict[Any, _Cost] = {}
-
-    def expect(self, call: Call | None) -> float:
-        """Seconds that the call should take; infinite when nothing like it has run."""
-        if call is None:
-            return float("inf")
-        cost = self._costs.get(_key(call))
-        return float("inf") if cost is None else cost.seconds * weight(call)
-
-    def batch(self, head: Call, fair: int) -> int:
-        """How many calls like `head` to send at once.
-
-        Args:
-            head: the first of them.
-            fair: this worker's share of what waits.
-        """
-        cost = self._costs.get(_key(head))
-        if cost is None:
-            return 1
-        size = min(
-            _LARGEST, fair, int(self._batch_seconds / max(cost.seconds * weight(head), 1e-8))
-        )
-        if cost.bytes:
-            size = min(size, int(_BATCH_BYTES / cost.bytes))
-        return max(size, 1)
 
     def note(self, calls: Sequence[Call], count: int, seconds: float) -> None:
         """Take in that the first `count` of the calls took `seconds` together."""
@@ -70,31 +38,53 @@ class Costs:
         if head.mode == STAGE:
             for call in calls:
                 call.duration = seconds / count
-        cost = self._of(head)
         each = seconds / (count * weight(head))
-        if cost.seconds == float("inf"):
-            cost.seconds = each
+        if self.seconds == _UNKNOWN:
+            self.seconds = each
         else:
-            cost.seconds += (_FALL if each < cost.seconds else _RISE) * (each - cost.seconds)
+            self.seconds += (_FALL if each < self.seconds else _RISE) * (each - self.seconds)
 
-    def note_bytes(self, head: Call, region: tuple[int, int] | None, count: int) -> None:
-        """Take in what `count` calls took of the arena."""
-        if region is not None:
-            self._of(head).bytes = region[1] / count
-
-    def too_large(self, head: Call, count: int) -> None:
+    def too_large(self, count: int) -> None:
         """Take in that `count` calls did not fit the arena."""
-        cost = self._of(head)
-        cost.bytes = max(cost.bytes * 2, 2 * _BATCH_BYTES / count)
+        self.bytes = max(self.bytes * 2, 2 * _BATCH_BYTES / count)
 
-    def _of(self, call: Call) -> _Cost:
+
+class Costs:
+    """What calls cost, by function.
+
+    Args:
+        batch_seconds: how long a batch of short calls should take.
+    """
+
+    def __init__(self, batch_seconds: float) -> None:
+        self._batch_seconds = batch_seconds
+        self._costs: dict[Any, Cost] = {}
+
+    def of(self, call: Call) -> Cost:
+        """What is known of calls like this one."""
         key = _key(call)
         cost = self._costs.get(key)
         if cost is None:
             if len(self._costs) >= _KEPT:
                 self._costs.clear()
-            cost = self._costs[key] = _Cost()
+            cost = self._costs[key] = Cost()
         return cost
+
+    def batch(self, cost: Cost, head: Call, fair: int) -> int:
+        """How many calls like `head` to send at once.
+
+        Args:
+            cost: what they cost.
+            head: the first of them.
+            fair: this worker's share of what waits.
+        """
+        if fair <= 1 or cost.seconds == _UNKNOWN:
+            return 1
+        each = cost.seconds * weight(head)
+        size = min(_LARGEST, fair, int(self._batch_seconds / (each or 1e-8)))
+        if cost.bytes:
+            size = min(size, int(_BATCH_BYTES / cost.bytes))
+        return max(size, 1)
 
 
 def _key(call: Call) -> Any:

@@ -1,4 +1,4 @@
-"""The parent's side of one worker: its process, its socket, and the calls in flight on it."""
+"""The parent's side of one worker: its process, its pipes, and the calls in flight on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import signal
-import socket
 import subprocess
 from collections import deque
 from multiprocessing.spawn import get_executable
@@ -25,19 +24,23 @@ from noob_cloud.executors.channel import (
     TUBE,
     FrameReader,
     pack,
+    write,
 )
 from noob_cloud.executors.process_boot import module_of
 from noob_cloud.executors.process_call import KWARGS, STAGE, Call
+from noob_cloud.executors.process_cost import weight
 from noob_cloud.executors.process_worker import FLUSH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from noob_cloud.executors.process_cost import Cost
+
 __all__ = ["Batch", "Link"]
 
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[5]); "
-    "from noob_cloud.executors.process_worker import main; main(*map(int, sys.argv[1:5]))"
+    "import sys; sys.path.append(sys.argv[6]); "
+    "from noob_cloud.executors.process_worker import main; main(*map(int, sys.argv[1:6]))"
 )
 _TRIM_BYTES = 64 << 20
 """Arena pages kept when nothing is in flight."""
@@ -46,17 +49,20 @@ _TRIM_BYTES = 64 << 20
 class Batch:
     """Calls that travel to a worker in one frame."""
 
-    __slots__ = ("calls", "done", "first", "region", "seconds", "serial")
+    __slots__ = ("calls", "cost", "done", "first", "region", "serial")
 
-    def __init__(self, calls: list[Call], first: int, serial: int) -> None:
+    def __init__(self, calls: list[Call], cost: Cost, first: int, serial: int) -> None:
         self.calls = calls
+        self.cost = cost
         self.first = first
         """Number of the first call among all that this worker got."""
         self.serial = serial
         self.done = 0
         self.region: tuple[int, int] | None = None
-        self.seconds = 0.0
-        """What a call was expected to take; infinite when unknown."""
+
+    def short(self, seconds: float) -> bool:
+        """Whether each call should take at most so long."""
+        return not self.calls or self.cost.seconds * weight(self.calls[0]) <= seconds
 
 
 class Link:
@@ -68,10 +74,12 @@ class Link:
     """
 
     def __init__(self, setup: dict[str, Any], arena_bytes: int) -> None:
-        ours, theirs = socket.socketpair()
+        source, self.sink = os.pipe()
+        self.source, sink = os.pipe()
+        os.set_blocking(self.source, False)
         memory_fd = SharedMemory.create(arena_bytes)
         try:
-            numbers = (theirs.fileno(), memory_fd, arena_bytes, os.getpid())
+            numbers = (source, sink, memory_fd, arena_bytes, os.getpid())
             where = str(Path(noob_cloud.__file__).parents[1])
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter
                 [
@@ -82,16 +90,15 @@ class Link:
                     *map(str, numbers),
                     where,
                 ],
-                pass_fds=numbers[:2],
+                pass_fds=numbers[:3],
                 stdin=subprocess.DEVNULL,
             )
             self.memory = SharedMemory(memory_fd, arena_bytes)
         finally:
-            theirs.close()
-            os.close(memory_fd)
-        self.sock = ours
-        self.pidfd = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else -1
-        self.reader = FrameReader(ours)
+            for fd in (source, sink, memory_fd):
+                os.close(fd)
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.reader = FrameReader(self.source)
         self.inflight: deque[Batch] = deque()
         self.ready = False
         self.lost = False
@@ -115,7 +122,7 @@ class Link:
 
     # ---- sending
 
-    def send(self, calls: list[Call], seconds: float) -> Batch:
+    def send(self, calls: list[Call], cost: Cost) -> Batch:
         """Send calls of one function and one shape; they are in flight when this returns.
 
         Raises:
@@ -147,9 +154,8 @@ class Link:
             count=len(calls),
         )
         self._batches += 1
-        batch = Batch(calls, self._units + 1, self._batches)
+        batch = Batch(calls, cost, self._units + 1, self._batches)
         batch.region = region
-        batch.seconds = seconds
         self._units += len(calls)
         self.inflight.append(batch)
         self._transmit(frame)
@@ -177,18 +183,16 @@ class Link:
     def _transmit(self, frame: bytes) -> None:
         # A worker that is gone is noticed by the end of its stream, with these calls in flight.
         with contextlib.suppress(ConnectionError):
-            self.sock.sendall(frame)
+            write(self.sink, frame)
 
     # ---- receiving
 
     def receive(self) -> bool:
         """Read once without waiting; False at the end of the stream."""
         try:
-            return self.reader.fill(socket.MSG_DONTWAIT)
+            return self.reader.fill()
         except BlockingIOError:
             return True
-        except ConnectionError:
-            return False
 
     def read_one(self) -> None:
         """Count an answer whose content has been copied out of the arena."""
@@ -255,23 +259,22 @@ class Link:
             self.process.send_signal(number)
 
     def hang_up(self) -> None:
-        """Close our side of the stream: the worker ends when it has nothing more to read."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        """Close our end of its pipe: the worker ends when it has nothing more to read."""
+        if self.sink >= 0:
+            os.close(self.sink)
+            self.sink = -1
 
     def reap(self, timeout: float) -> int:
         """Wait for the process, kill it when time is up, free what belongs to it."""
         self.lost = True
         self.hang_up()
-        self.sock.close()
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        os.close(self.source)
+        os.close(self.pidfd)
         self.memory.close()
         return code
 

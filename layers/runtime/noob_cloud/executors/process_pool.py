@@ -19,7 +19,7 @@ from noob_cloud.exceptions import (
 from noob_cloud.executors.arena import ArenaFullError
 from noob_cloud.executors.channel import BROKEN, HELLO, REPLY, unpack_copied
 from noob_cloud.executors.process_call import STAGE, Call, settle_many
-from noob_cloud.executors.process_cost import Costs
+from noob_cloud.executors.process_cost import Cost, Costs, weight
 from noob_cloud.executors.process_error import rebuild
 from noob_cloud.executors.process_link import Link
 from noob_cloud.executors.process_pump import Pump
@@ -201,7 +201,8 @@ class Pool:
         try:
             alive = link.receive()
             with self._lock:
-                for kind, flags, _, regions, payload in link.reader.frames():
+                while (frame := link.reader.next()) is not None:
+                    kind, flags, _, regions, payload = frame
                     self._answer(link, kind, flags, regions, payload, settled)
                 if not alive:
                     self._lose(link, settled)
@@ -273,8 +274,8 @@ class Pool:
 
     def _roomy(self) -> Link | None:
         """A busy worker that may have one more batch of short calls."""
-        seconds = self._costs.expect(self._head())
-        if seconds > _PREFETCH:
+        head = self._head()
+        if head is None or self._costs.of(head).seconds * weight(head) > _PREFETCH:
             return None
         for link in self._links:
             if (
@@ -282,7 +283,7 @@ class Pool:
                 and len(link.inflight) == 1
                 and link.kill_at is None
                 and link.revoking_since is None
-                and link.inflight[0].seconds <= _PREFETCH
+                and link.inflight[0].short(_PREFETCH)
             ):
                 return link
         return None
@@ -302,15 +303,15 @@ class Pool:
         if head is None:
             return False
         queue = self._queues[head.priority]
+        cost = self._costs.of(head)
         size = 1
-        if not head.alone:
-            fair = self._waiting // max(len(self._links), 1) + 1
-            size = self._costs.batch(head, fair)
+        if self._waiting > 1 and not head.alone:
+            size = self._costs.batch(cost, head, self._waiting // len(self._links) + 1)
         calls = self._take(queue, size)
         try:
-            batch = link.send(calls, self._costs.expect(head))
+            batch = link.send(calls, cost)
         except ArenaFullError as error:
-            return self._no_room(link, calls, error, failed)
+            return self._no_room(link, calls, error, failed, cost)
         except Exception as error:  # noqa: BLE001 - whatever pickling raises belongs to a call
             if len(calls) == 1:
                 failed.append((head, None, error))
@@ -321,7 +322,8 @@ class Pool:
             if not link.inflight or link.inflight[-1].calls is not calls:
                 self._put_back(calls)
             raise
-        self._costs.note_bytes(head, batch.region, len(calls))
+        if batch.region is not None:
+            cost.bytes = batch.region[1] / len(calls)
         if self._idle and self._idle[-1] is link:
             self._idle.pop()
         if self._pump.drowsy and (len(calls) > 1 or head.timeout or len(link.inflight) > 1):
@@ -359,11 +361,11 @@ class Pool:
                 self._waiting += 1
 
     def _no_room(
-        self, link: Link, calls: list[Call], error: LimitError, failed: list[Settled]
+        self, link: Link, calls: list[Call], error: LimitError, failed: list[Settled], cost: Cost
     ) -> bool:
         if len(calls) > 1:
             self._put_back(calls)
-            self._costs.too_large(calls[0], len(calls))
+            cost.too_large(len(calls))
             return True
         if link.memory.to_worker.used == 0:
             failed.append((calls[0], None, error))
@@ -425,7 +427,7 @@ class Pool:
         if skipped and batch.done < len(calls):
             self._put_back(calls[batch.done :])
         if batch.done:
-            self._costs.note(calls, batch.done, seconds)
+            batch.cost.note(calls, batch.done, seconds)
         link.finish_batch(keep=keep, released=released)
         if not link.inflight and link.kill_at is None:
             self._idle.append(link)

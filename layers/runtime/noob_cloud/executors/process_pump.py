@@ -1,8 +1,9 @@
 """Receive what workers answer: in the thread that waits for a result, else in one of our own.
 
 Two epolls, one inside the other: the inner holds the workers, the outer the inner and a wake-up.
-Our thread sleeps on the outer. A thread that waits for a result mutes the inner in the outer, one
-system call, and polls the workers itself, so that an answer wakes the thread that needs it.
+Our thread sleeps on the outer. A thread that waits for a result mutes the inner in the outer and
+polls the workers itself, so that an answer wakes the thread that needs it. It stays muted until
+our thread, which then looks every few milliseconds, finds that nobody has waited since.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["Pump"]
 
 _LONGEST = 0.05
 """Seconds a waiting thread sleeps before it looks again what is due."""
+_LINGER = 0.005
+"""Seconds between two looks whether somebody still receives in our place."""
 
 
 class _Handler(Protocol):
@@ -49,7 +52,8 @@ class Pump:
         self._all.register(self._workers, select.EPOLLIN)
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._all.register(self._wake_fd, select.EPOLLIN)
-        self._muted = 0
+        self._muted = False
+        self._pumped = 0
         self._ended = False
         self._waking = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -89,13 +93,13 @@ class Pump:
 
     def add(self, link: Link) -> None:
         """Listen to a worker."""
-        for fd in (link.sock.fileno(), link.pidfd):
+        for fd in (link.source, link.pidfd):
             self._links[fd] = link
             self._workers.register(fd, select.EPOLLIN)
 
     def remove(self, link: Link) -> None:
         """Listen to it no more; before its descriptors are closed."""
-        for fd in (link.sock.fileno(), link.pidfd):
+        for fd in (link.source, link.pidfd):
             if self._links.pop(fd, None) is not None:
                 self._workers.unregister(fd)
 
@@ -109,15 +113,14 @@ class Pump:
         try:
             self._mute()
             deadline = None if timeout is None else monotonic() + timeout
+            patience = 0.0002
             while not until():
-                patience = _LONGEST
                 if deadline is not None:
                     patience = min(patience, deadline - monotonic())
                     if patience <= 0:
                         return
-                self._turn(patience)
+                patience = self._turn(patience)
         finally:
-            self._unmute()
             self._lock.release()
 
     def help(self) -> None:
@@ -129,31 +132,37 @@ class Pump:
             finally:
                 self._lock.release()
 
-    def _turn(self, patience: float) -> None:
+    def _turn(self, patience: float) -> float:
+        """Receive once; give how long the next turn may sleep."""
         for fd, _ in self._workers.poll(patience):
             link = self._links.get(fd)
             if link is not None:
                 self._handler.on_ready(link)
-        # Looking what is due is for those who may otherwise sleep too long.
-        if patience:
-            self._handler.on_tick(monotonic())
+        return min(self._handler.on_tick(monotonic()) or _LONGEST, _LONGEST) if patience else 0
 
     def _mute(self) -> None:
-        self._muted += 1
-        if self._muted == 1:
+        self._pumped += 1
+        if not self._muted:
+            self._muted = True
             self._all.modify(self._workers, 0)
+            self.wake()
 
     def _unmute(self) -> None:
-        self._muted -= 1
-        if self._muted == 0:
+        if self._muted:
+            self._muted = False
             self._all.modify(self._workers, select.EPOLLIN)
 
     def _serve(self) -> None:
+        pumped = 0
         while True:
-            due: float | None = _LONGEST
+            due: float | None = _LINGER
             if self._lock.acquire(blocking=False):  # else a waiting thread looks what is due
                 try:
-                    due = self._handler.on_tick(monotonic())
+                    if self._muted and pumped == self._pumped:
+                        self._unmute()
+                    pumped = self._pumped
+                    if not self._muted:
+                        due = self._handler.on_tick(monotonic())
                 finally:
                     self._lock.release()
             self.drowsy = due is None
@@ -162,11 +171,8 @@ class Pump:
             for fd, _ in events:
                 if fd == self._wake_fd:
                     os.eventfd_read(self._wake_fd)
-                elif self._lock.acquire(blocking=False):
-                    try:
-                        self._turn(0)
-                    finally:
-                        self._lock.release()
+                else:
+                    self.help()
             if not self._handler.on_wake():
                 break
         self.close()

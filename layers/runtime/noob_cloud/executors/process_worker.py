@@ -9,7 +9,6 @@ import contextlib
 import os
 import pickle
 import signal
-import socket
 import traceback
 from time import monotonic_ns, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from noob_cloud.executors.channel import (
     FrameReader,
     pack,
     unpack_borrowed,
+    write,
 )
 from noob_cloud.executors.process_call import CHUNK, KWARGS, STAGE, STARRED_CHUNK
 
@@ -63,17 +63,18 @@ class PartialChunkError(Exception):
 
 
 class Server:
-    """One worker's side of its socket and memory.
+    """One worker's side of its pipes and memory.
 
     Args:
-        sock: stream to the parent.
+        source: descriptor to read frames from.
+        sink: descriptor to write answers to.
         memory: what the two share.
     """
 
-    def __init__(self, sock: socket.socket, memory: SharedMemory) -> None:
-        self._sock = sock
+    def __init__(self, source: int, sink: int, memory: SharedMemory) -> None:
+        self._sink = sink
         self._memory = memory
-        self._reader = FrameReader(sock)
+        self._reader = FrameReader(source)
         self._pickled: dict[int, bytes] = {}
         self._functions: dict[int, Callable[..., Any]] = {}
         self._tubes: dict[str, bytes] = {}
@@ -88,14 +89,12 @@ class Server:
         self._sent = 0
 
     def serve(self) -> None:
-        """Answer frames until the parent closes the socket or is gone."""
+        """Answer frames until the parent closes the pipe or is gone."""
         while not self._ending:
-            try:
-                if not self._reader.fill():
-                    return
-            except ConnectionError:
+            if not self._reader.fill():
                 return
-            for kind, flags, count, regions, payload in self._reader.frames():
+            while (frame := self._reader.next()) is not None:
+                kind, flags, count, regions, payload = frame
                 if kind == CALLS:
                     self._calls(flags, count, regions, payload)
                     if self._ending:
@@ -269,7 +268,7 @@ class Server:
         self._replies += 1
         if region is not None:
             self._lent.append((self._replies, region))
-        self._sock.sendall(frame)
+        write(self._sink, frame)
 
     def _reclaim(self) -> None:
         if self._lent:
@@ -319,19 +318,18 @@ def _portable(error: BaseException) -> bytes:
     return data
 
 
-def main(sock_fd: int, memory_fd: int, arena_bytes: int, parent: int) -> None:
+def main(source: int, sink: int, memory_fd: int, arena_bytes: int, parent: int) -> None:
     """Run a worker over descriptors inherited from its parent."""
-    os.set_inheritable(sock_fd, False)
-    os.set_inheritable(memory_fd, False)
+    for fd in (source, sink, memory_fd):
+        os.set_inheritable(fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process_boot.die_with_parent(parent)
     memory = SharedMemory(memory_fd, arena_bytes)
     os.close(memory_fd)
-    with socket.socket(fileno=sock_fd) as sock:
-        server = Server(sock, memory)
-        signal.signal(FLUSH, server.on_flush)
-        signal.siginterrupt(FLUSH, False)
-        signal.signal(signal.SIGTERM, server.on_terminate)
-        with contextlib.suppress(ConnectionError):
-            server.serve()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    server = Server(source, sink, memory)
+    signal.signal(FLUSH, server.on_flush)
+    signal.siginterrupt(FLUSH, False)
+    signal.signal(signal.SIGTERM, server.on_terminate)
+    with contextlib.suppress(BrokenPipeError):
+        server.serve()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
