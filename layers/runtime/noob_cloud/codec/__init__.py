@@ -23,10 +23,10 @@ from noob_cloud.codec.frame import (
     parse_parts,
 )
 from noob_cloud.codec.limits import DEFAULT, Limits
-from noob_cloud.codec.read import Reader, read_plain
+from noob_cloud.codec.read import decode_plain, read, refusal
 from noob_cloud.codec.registry import register, registered
 from noob_cloud.codec.scan import check_items
-from noob_cloud.codec.write import Writer
+from noob_cloud.codec.write import OPTIONS, RAW_TYPES, Writer, packb
 from noob_cloud.exceptions import CodecError, DecodeError, EncodeError, LimitError
 
 if TYPE_CHECKING:
@@ -61,11 +61,16 @@ def dumps(value: Any, *, limits: Limits = DEFAULT) -> bytes:
         LimitError: The value is larger or deeper than `limits` allow.
     """
     writer = Writer()
-    writer.limits = limits
-    body = writer.pack_top(value)
-    size = len(body)
-    if size < _SHORT and not writer.extended and limits is DEFAULT:
-        return HEADS[size] + body
+    if limits is DEFAULT and type(value) not in RAW_TYPES:  # spelled out: most messages are small
+        try:
+            body = packb(value, writer.hook, OPTIONS)
+        except TypeError as error:
+            body = writer.recover(value, error)
+        if len(body) < _SHORT and not writer.extended:
+            return HEADS[len(body)] + body
+    else:
+        writer.limits = limits
+        body = writer.pack_top(value)
     flags = EXTENDED if writer.extended else 0
     return b"".join(assemble(body, writer.buffers or (), flags, limits))
 
@@ -99,7 +104,10 @@ def loads(data: Buffer, *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
     if type(data) is bytes:
         size = len(data) - HEAD_SIZE
         if 0 <= size < _SHORT and limits is DEFAULT and data.startswith(HEADS[size]):
-            return read_plain(data[HEAD_SIZE:])
+            try:
+                return decode_plain(data[HEAD_SIZE:])
+            except Exception as error:  # the decoder's own, a RecursionError, a MemoryError
+                raise refusal(error) from error
     view = memoryview(data).cast("B")
     flags, body, buffers = parse(view if copy else view.toreadonly(), limits)
     return _read(flags, body, buffers, limits, copy=copy)
@@ -138,5 +146,8 @@ def _read(
 ) -> Any:
     check_items(body, limits)
     if flags & EXTENDED:
-        return Reader(buffers, limits, copy=copy).read(body)
-    return read_plain(body)
+        return read(body, buffers, limits, copy=copy)
+    try:
+        return decode_plain(body)
+    except Exception as error:  # the decoder's own, a RecursionError, a MemoryError
+        raise refusal(error) from error

@@ -25,6 +25,7 @@ _DTYPE = re.compile(
     r"[<>|](?:b1|[iu][1248]|f[248]|c(?:8|16)|[SUV][1-9]\d{0,8}"
     r"|[mM]8(?:\[(?:[1-9]\d{0,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
 )
+_USUAL = frozenset("<f8 <f4 <f2 <i8 <i4 <i2 |i1 <u8 <u4 <u2 |u1 |b1 <c16 <c8".split())  # noqa: SIM905
 _MAX_FIELDS = 4096
 _MAX_DIMENSIONS = 32
 
@@ -34,8 +35,10 @@ _MAX_DIMENSIONS = 32
 
 def _describe(dtype: np.dtype[Any]) -> Any:
     """Return the dtype as text, or as [names, formats, shapes, offsets, size] with fields."""
+    text = dtype.str
+    if text in _USUAL:
+        return text
     if dtype.fields is None:
-        text = dtype.str
         if dtype.hasobject or not _DTYPE.fullmatch(text) or dtype.subdtype is not None:
             raise EncodeError(
                 f"An array of dtype {dtype} has no place in the wire format. Convert it with"
@@ -89,15 +92,17 @@ def _record(description: Any) -> np.dtype[Any]:
 
 def _encode_array(writer: Writer, value: np.ndarray[Any, Any]) -> Ext:
     description = _describe(value.dtype)
-    flags = value.flags
-    fortran = flags.f_contiguous and not flags.c_contiguous and not writer.canonical
-    flat = _normal(writer, value.T if fortran else value)
+    flags, shape = value.flags, list(value.shape)
+    fortran = False
+    if not flags.c_contiguous or writer.canonical or type(description) is list:
+        fortran = flags.f_contiguous and not flags.c_contiguous and not writer.canonical
+        value = _normal(writer, value.T if fortran else value)
     data: Any
-    if flat.nbytes <= INLINE or writer.inline:
-        data = flat.tobytes()
+    if value.nbytes <= INLINE or writer.inline:
+        data = value.tobytes()
     else:
-        data = writer.add(flat.reshape(-1).view("u1").data)
-    return Ext(tags.NDARRAY, writer.nested([description, list(value.shape), fortran, data]))
+        data = writer.add(value.reshape(-1).view("u1").data)
+    return Ext(tags.NDARRAY, writer.nested([description, shape, fortran, data]))
 
 
 def _normal(writer: Writer, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -105,8 +110,6 @@ def _normal(writer: Writer, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
     import numpy as np  # noqa: PLC0415 - imported already, by whoever made the array
 
     flat = np.asarray(value, order="C")
-    if not flat.flags.c_contiguous:
-        flat = np.ascontiguousarray(flat)
     if flat.dtype.fields is not None:
         clean = np.zeros(flat.shape, flat.dtype)
         for name in flat.dtype.names or ():

@@ -104,7 +104,7 @@ def parse(view: memoryview, limits: Limits) -> tuple[int, memoryview, list[memor
             raise DecodeError(
                 f"The frame ends after {len(view)} bytes; a buffer ends at {offset + length}."
             )
-        if any(view[end:offset]):
+        if bytes(view[end:offset]).strip(b"\0"):
             raise DecodeError(f"The padding before byte {offset} is not zero.")
         buffers.append(view[offset : offset + length])
         end = offset + length
@@ -121,7 +121,7 @@ def parse_parts(
     Parts that were cut elsewhere are joined first.
     """
     views = [memoryview(part).cast("B") for part in parts]
-    _check_total(sum(map(len, views)), limits)
+    _check_total(sum([len(view) for view in views]), limits)
     if len(views) == 1:
         return parse(views[0], limits)
     if views:
@@ -143,7 +143,7 @@ def _find_parts(
         offset, length = entries[len(found)] if len(found) < len(entries) else (-1, 0)
         if offset == end and len(view) == length:
             found.append(view)
-        elif end + len(view) > offset or any(view):
+        elif end + len(view) > offset or bytes(view).strip(b"\0"):
             return None
         end += len(view)
     return found if len(found) == len(entries) else None

@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
     from noob_cloud.codec.limits import Limits
 
-__all__ = ["DECODERS", "Reader", "read_plain"]
+__all__ = ["DECODERS", "Reader", "decode_plain", "read", "refusal"]
 
 DECODERS: dict[int, Callable[[Reader, memoryview], Any]] = {}
 """What makes a value of an extension type's payload."""
 
 
 class Reader:
-    """Decodes one body; `buffers` are the frame's, `copy` gives arrays memory of their own."""
+    """Decodes one body at a time; making its msgspec decoder takes longer than a small frame."""
 
     __slots__ = ("_decode", "buffers", "copy", "depth", "limits")
 
-    def __init__(self, buffers: Sequence[memoryview], limits: Limits, *, copy: bool) -> None:
-        self.buffers = buffers
-        self.limits = limits
-        self.copy = copy
+    buffers: Sequence[memoryview]
+    """The frame's buffers out of band."""
+    limits: Limits
+    copy: bool
+    """Whether arrays get memory of their own."""
+
+    def __init__(self) -> None:
         self.depth = 0
         self._decode = Decoder(ext_hook=self._extension).decode
 
     def read(self, body: memoryview | bytes) -> Any:
-        """Return the value; every failure becomes a CodecError."""
-        try:
-            return self._decode(body)
-        except Exception as error:  # constructors of registered classes raise anything
-            raise _refusal(error) from error
+        """Return the value; what it raises is for `refusal`."""
+        return self._decode(body)
 
     def nested(self, data: memoryview) -> Any:
         """Return the value of an extension's payload, one level deeper."""
@@ -77,18 +77,35 @@ def _unexpected(code: int, _: memoryview) -> Any:
     )
 
 
-_plain = Decoder(ext_hook=_unexpected).decode
+decode_plain = Decoder(ext_hook=_unexpected).decode
+"""Return the value of a body that holds no extension values; what it raises is for `refusal`."""
+_idle: list[Reader] = []
+_MAX_IDLE = 16
 
 
-def read_plain(body: memoryview | bytes) -> Any:
-    """Return the value of a body whose frame says that it holds no extension values."""
+def read(body: memoryview, buffers: Sequence[memoryview], limits: Limits, *, copy: bool) -> Any:
+    """Return the value of a body with extension values.
+
+    Raises:
+        CodecError: The body, or what it says of a value, is not well-formed.
+    """
     try:
-        return _plain(body)
-    except Exception as error:  # the decoder's own, a RecursionError, a MemoryError
-        raise _refusal(error) from error
+        reader = _idle.pop()
+    except IndexError:
+        reader = Reader()
+    reader.buffers, reader.limits, reader.copy = buffers, limits, copy
+    try:
+        return reader.read(body)
+    except Exception as error:  # constructors of registered classes raise anything
+        raise refusal(error) from error
+    finally:
+        reader.buffers = ()
+        if len(_idle) < _MAX_IDLE:
+            _idle.append(reader)
 
 
-def _refusal(error: Exception) -> CodecError:
+def refusal(error: Exception) -> CodecError:
+    """Return the error of ours for whatever decoding raised."""
     if isinstance(error, CodecError):
         return error
     if isinstance(error, RecursionError):

@@ -20,7 +20,7 @@ from noob_cloud.exceptions import EncodeError, LimitError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ENCODERS", "FINDERS", "Ext", "Writer"]
+__all__ = ["ENCODERS", "FINDERS", "OPTIONS", "RAW_TYPES", "Ext", "Writer", "packb"]
 
 ENCODERS: dict[type, Callable[[Writer, Any], Any]] = {}
 """How a value of exactly this type becomes an extension value."""
@@ -29,8 +29,8 @@ FINDERS: list[Callable[[type], None]] = []
 
 LARGE = 1 << 16
 """From this many bytes on, a frame that is nothing but bytes carries them out of band."""
-_RAW_TYPES = frozenset((bytes, bytearray, memoryview))
-_OPTIONS = (
+RAW_TYPES = frozenset((bytes, bytearray, memoryview))
+OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
     | ormsgpack.OPT_PASSTHROUGH_DATETIME
@@ -78,17 +78,21 @@ class Writer:
         if self.canonical:
             value = _one_nan(value, _MAX_PLAIN)
         try:
-            return packb(value, self.hook, _OPTIONS)
+            return packb(value, self.hook, OPTIONS)
         except TypeError as error:
-            if self.error is not None:
-                raise self.error from None
-            if self.buffers:
-                del self.buffers[mark:]
-            return self._walk(value, error)
+            return self.recover(value, error, mark)
+
+    def recover(self, value: Any, error: TypeError, mark: int = 0) -> bytes:
+        """Return the msgpack of what ormsgpack refused, or say why there is none."""
+        if self.error is not None:
+            raise self.error from None
+        if self.buffers:
+            del self.buffers[mark:]
+        return self._walk(value, error)
 
     def pack_top(self, value: Any) -> bytes:
         """Return the msgpack of a whole frame's value; large bytes go out of band."""
-        if type(value) in _RAW_TYPES and memoryview(value).nbytes >= LARGE:
+        if type(value) in RAW_TYPES and memoryview(value).nbytes >= LARGE:
             self.extended = True
             index = self.add(memoryview(value).cast("B"))
             return packb(Ext(tags.BYTES, self.nested(index)))
