@@ -46,6 +46,7 @@ class ExecutorRunner(SynchronousRunner):
 
     executor: Executor | None = None
     window: int = _WINDOW
+    _live_callbacks = False
     _source: TubeSource | None = field(default=None, repr=False)
     _live: Executor | None = field(default=None, repr=False)
     """The executor in use: the caller's, or the one this runner opened and will close."""
@@ -103,7 +104,7 @@ class ExecutorRunner(SynchronousRunner):
         outputs: list[ReturnNodeType] = []
         count = 0
         try:
-            for finished in self._stream({}, lambda: None if n is None else n - count):
+            for finished in self._stream({}, lambda: None if n is None else n - count):  # noqa: B023 - means the current count
                 count += 1
                 if finished.value is not None:
                     outputs.append(finished.value)
@@ -123,7 +124,7 @@ class ExecutorRunner(SynchronousRunner):
         has_return = self.tube.has_return
         count = loops = 0
         try:
-            for finished in self._stream({}, lambda: None if n is None else n - count):
+            for finished in self._stream({}, lambda: None if n is None else n - count):  # noqa: B023 - means the current count
                 if has_return and finished.value is None:
                     loops += 1
                     if loops > self.max_iter_loops:

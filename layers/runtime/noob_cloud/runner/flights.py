@@ -27,7 +27,7 @@ class Flight:
     def __init__(self, drive: Drive) -> None:
         self.drive = drive
         self.level = -1
-        """Every level up to this one is behind it, or local work there is done."""
+        """The level of the results it asked for last: local work up to there is done."""
         self.turn: int | None = None
         """The level whose stateful work it waits to begin."""
         self.values: list[Any] = []
@@ -89,8 +89,8 @@ class Flights:
     def _launch(self, want: int | None) -> None:
         while len(self._flights) < self._window and (want is None or len(self._flights) < want):
             last = self._flights[-1] if self._flights else None
-            if last is not None and (last.error is not None or last.turn is not None):
-                return  # it has not drawn from its sources yet, or will end the run
+            if last is not None and (last.error or (last.turn is not None and last.level < 0)):
+                return  # it will end the run, or has not drawn from its sources yet
             if last is not None and last.finished is not None and last.finished.exhausted:
                 return
             flight = Flight(self._start())
@@ -114,7 +114,7 @@ class Flights:
         self._take_turns()
 
     def _take_turns(self) -> None:
-        behind = _LANDED  # the level that every earlier epoch has left
+        behind = _LANDED  # up to here the local work of every earlier epoch is done
         for flight in self._flights:
             if flight.turn is not None and flight.turn <= behind:
                 flight.turn = None
@@ -137,7 +137,6 @@ class Flights:
                 asked = flight.drive.send(values)
                 values = None
                 if isinstance(asked, Turn):
-                    flight.level = max(flight.level, asked.level - 1)
                     if not self._may_enter(flight, asked.level):
                         flight.turn = asked.level
                         return
@@ -161,7 +160,8 @@ class Flights:
         except StopIteration as stop:
             flight.finished = stop.value
         except Exception as raised:  # noqa: BLE001 - raised when its epoch's turn comes
-            flight.error = raised
+            # A StopIteration leaves a generator as the cause of a RuntimeError.
+            flight.error = error if raised.__cause__ is error else raised
         else:
             flight.error = error
             flight.drive.close()
