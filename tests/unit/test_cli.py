@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from noob_cloud.cli import options
 from noob_cloud.cli.app import run_app
 from noob_cloud.queue import TaskQueue
 
@@ -280,3 +281,14 @@ def test_a_dead_task_comes_back_and_is_cancelled(ask, cli):
     assert cli("results", "999", *where)[0] == 2
     assert cli("results", "run-1", *where)[0] == 2
     assert cli("redrive", "word", *where)[0] == 2
+
+
+def test_a_shell_completes_tubes(here: Path):
+    """Folders and tubes are offered, placements and other files are not."""
+    (here / "tube.cloud.yaml").touch()
+    (here / "tubes").mkdir()
+    (here / "tubes" / "two.yml").touch()
+    (here / "notes.txt").touch()
+
+    assert options._tubes("t") == ["tube.yaml", "tubes/"]
+    assert options._tubes("tubes/") == ["tubes/two.yml"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,8 +26,28 @@ Json = Annotated[
         is_eager=True,
     ),
 ]
+
+
+def _tubes(incomplete: str) -> list[str]:
+    """Paths that a shell may complete to: folders, and YAML that is no placement."""
+    folder, _, start = incomplete.rpartition("/")
+    found = sorted(Path(folder or ".").glob(f"{glob.escape(start)}*"))
+    before = f"{folder}/" if "/" in incomplete else ""
+    return [
+        f"{before}{path.name}{'/' if path.is_dir() else ''}"
+        for path in found
+        if (path.is_dir() and not path.name.startswith("."))
+        or (path.suffix in (".yaml", ".yml") and not path.stem.endswith(".cloud"))
+    ]
+
+
 TubeArgument = Annotated[
-    str, typer.Argument(metavar="TUBE", help="Path of the tube's YAML, or its noob_id.")
+    str,
+    typer.Argument(
+        metavar="TUBE",
+        help="Path of the tube's YAML, or its noob_id.",
+        autocompletion=_tubes,
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,

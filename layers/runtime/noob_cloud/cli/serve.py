@@ -2,10 +2,107 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 - Typer reads the annotation
+from typing import Annotated, Any
 
-def coordinator() -> None:
-    """Serve the queue over HTTP."""
+import typer
+
+from noob_cloud.cli import options
+from noob_cloud.cli.errors import UsageError
 
 
-def worker() -> None:
-    """Run tasks."""
+def coordinator(
+    *,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine it needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any free one.")] = 8080,
+    queue: Annotated[
+        Path, typer.Option("--queue", metavar="FILE", help="The queue's file (SQLite).")
+    ] = Path("noob-cloud.db"),
+    token: options.Token = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Scoped tokens: submit, work, admin (TOML).")
+    ] = None,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="A commit survives the loss of power; much slower.")
+    ] = False,
+    lease_seconds: Annotated[
+        float, typer.Option(min=1, help="How long a worker may be silent before it loses a task.")
+    ] = 60.0,
+) -> None:
+    """Serve a queue over HTTP, for clients that submit and workers that pull."""
+    from noob_cloud.coordinator.app import serve  # noqa: PLC0415 - loads FastAPI
+    from noob_cloud.coordinator.settings import CoordinatorSettings  # noqa: PLC0415 - see above
+
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "db_path": queue,
+        "token": token,
+        "token_file": token_file,
+        "synchronous": "FULL" if durable else "NORMAL",
+        "lease_seconds": lease_seconds,
+    }
+    try:
+        settings = CoordinatorSettings(**{k: v for k, v in given.items() if v is not None})
+        settings.check_exposed()
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    serve(settings)
+
+
+def worker(
+    *,
+    coordinator: options.Coordinator = None,
+    queue: options.QueueFile = None,
+    worker_id: Annotated[
+        str | None, typer.Option(help="Its name; by default this machine's, and a number.")
+    ] = None,
+    tags: Annotated[
+        str | None, typer.Option(metavar="A,B", help="What it offers: gpu,cuda.")
+    ] = None,
+    tagged_only: Annotated[
+        bool, typer.Option("--tagged-only", help="Take no task that has no tags.")
+    ] = False,
+    max_tasks: Annotated[
+        int | None, typer.Option(min=1, help="Tasks at once; by default one for each core.")
+    ] = None,
+    allow_module: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="A module that tubes may import. Repeatable."),
+    ] = None,
+    tube: Annotated[
+        str | None, typer.Option(help="A tube to load at once; its modules are allowed.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of its own routes.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of its own routes; 0: any free one.")] = 0,
+    threads: Annotated[
+        bool, typer.Option("--threads", help="Run nodes in threads instead of processes.")
+    ] = False,
+    token: options.Token = None,
+) -> None:
+    """Execute tasks, pulled from --coordinator URL or --queue FILE, until Ctrl-C."""
+    if queue is not None:
+        from noob_cloud.worker.claim import work_on_file  # noqa: PLC0415 - loads the queue
+
+        work_on_file(queue)
+        return
+    if coordinator is None:
+        raise UsageError("Say where tasks come from: --coordinator URL, or --queue FILE")
+    from noob_cloud.runner.worker_server import main as serve_worker  # noqa: PLC0415 - see there
+
+    words = ["--coordinator", coordinator, "--host", host, "--port", str(port)]
+    for option, value in (
+        ("--worker-id", worker_id),
+        ("--tags", tags),
+        ("--max-tasks", max_tasks),
+        ("--tube", tube),
+        ("--token", token),
+    ):
+        words += [] if value is None else [option, str(value)]
+    for module in allow_module or ():
+        words += ["--allow-module", module]
+    words += ["--tagged-only"] if tagged_only else []
+    words += ["--threads"] if threads else []
+    raise typer.Exit(serve_worker(words))
