@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from noob_cloud_testtubes import CASES, EXHAUSTING, FAILURES, HANGING, Case, Failure
 
 from . import checks
@@ -121,6 +121,7 @@ def test_generated_tubes_give_what_upstream_gives(make: Factory, kind: Kind) -> 
     )
     @given(case=cases())
     def run(case: Case) -> None:
+        note(f"{case.n} epochs of {case.spec['nodes']}")
         check(make, case)
 
     run()
