@@ -23,6 +23,8 @@ FRAME = 1
 """Extension code of a codec frame."""
 CID = 2
 """Extension code of the cid of a codec frame."""
+PLAIN_COLUMNS = 3
+"""Columns of a chunk without idempotency keys: nodes, epochs, payloads."""
 PLAIN = frozenset((NoneType, bool, int, float, str, bytes))
 
 _encoder = msgspec.msgpack.Encoder()
@@ -156,6 +158,13 @@ class Chunk:
             self._columns = unpack(self.body)
         return self._columns
 
+    def payload(self, task_id: int) -> Any:
+        """Packed payload of one task."""
+        payloads = self._content()[2]
+        if payloads is None or self.first == self.last:
+            return payloads
+        return payloads[task_id - self.first]
+
     def fields(self, task_id: int) -> tuple[str, Any, Any]:
         """Node, epoch and packed payload of one task."""
         nodes, epochs, payloads = self._content()[:3]
@@ -168,12 +177,19 @@ class Chunk:
     def unique(self, task_id: int) -> str | None:
         """Idempotency key of one task."""
         content = self._content()
-        if len(content) == 3:
+        if len(content) == PLAIN_COLUMNS:
             return None
         found: str | None = (
             content[3] if self.first == self.last else content[3][task_id - self.first]
         )
         return found
+
+    def uniques(self, low: int, high: int) -> list[tuple[str, int]]:
+        """Idempotency keys of the tasks [low, high], with their ids."""
+        if len(self._content()) == PLAIN_COLUMNS:
+            return []
+        found = ((self.unique(task_id), task_id) for task_id in range(low, high + 1))
+        return [(key, task_id) for key, task_id in found if key is not None]
 
 
 def pack_results(results: Iterable[Any]) -> bytes | None:

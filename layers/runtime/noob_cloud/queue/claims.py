@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import TYPE_CHECKING
 
+from noob_cloud.queue.bodies import Chunk
 from noob_cloud.queue.ledger import LeaseRow
 from noob_cloud.queue.limits import UNLIMITED
 from noob_cloud.queue.statements import SQL
@@ -51,6 +52,8 @@ def claim(ledger: Ledger, wanted: Claim, now: float) -> list[StoredTask]:
         lanes = _with_tasks(ledger, lanes)
     if not lanes:
         return []
+    if wanted.limit == 1 and len(lanes) == 1 and not lanes[0].limited:
+        return _claim_one(ledger, lanes[0], wanted, now)
     if len(lanes) == 1 and not lanes[0].limited:
         taken = _take_from(ledger, lanes[0], wanted.limit)
     else:
@@ -59,6 +62,20 @@ def claim(ledger: Ledger, wanted: Claim, now: float) -> list[StoredTask]:
     for row in _joined(taken):
         tasks += _lease(ledger, row, wanted, now)
     return tasks
+
+
+def _claim_one(ledger: Ledger, lane: Lane, wanted: Claim, now: float) -> list[StoredTask]:
+    """Lease the first task of one lane, with as few statements as there can be."""
+    found = ledger.execute(SQL.lane_head, (lane.first_key, lane.end_key)).fetchone()
+    if found is None:
+        return []
+    key, n, terms_id, claims, tries = found[:5]
+    if n == 1:
+        ledger.execute(SQL.drop_ready, (key,))
+    else:
+        ledger.execute(SQL.shorten_ready, (key, 1))
+    place = _grant(ledger, (key, 1, terms_id, claims, tries), wanted, now)
+    return [StoredTask.at(key & ID_MASK, _in(ledger, place, Chunk(found[5:]), wanted))]
 
 
 def _with_tasks(ledger: Ledger, lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
@@ -157,23 +174,31 @@ def _joined(rows: list[Row]) -> list[Row]:
 
 
 def _lease(ledger: Ledger, row: Row, wanted: Claim, now: float) -> Iterator[StoredTask]:
+    lease = _grant(ledger, row, wanted, now)
+    at = StoredTask.at
+    for chunk in ledger.chunks_of(lease.id, lease.end - 1):
+        place = _in(ledger, lease, chunk, wanted)
+        low, end = max(lease.id, chunk.first), min(lease.end, chunk.last + 1)
+        yield from [at(task_id, place) for task_id in range(low, end)]
+
+
+def _grant(ledger: Ledger, row: Row, wanted: Claim, now: float) -> LeaseRow:
     key, n, terms_id, claims, tries = row
-    first = key & ID_MASK
-    terms = ledger.words.terms(terms_id)
-    deadline = now + terms.timeout_seconds
+    deadline = now + ledger.words.terms(terms_id).timeout_seconds
     expires = min(now + wanted.lease_seconds, deadline)
     lease = LeaseRow(
-        first, n, key, terms_id, claims + 1, tries, wanted.epoch, wanted.worker_id, now, expires,
-        deadline, None,
+        key & ID_MASK, n, key, terms_id, claims + 1, tries, wanted.epoch, wanted.worker_id, now,
+        expires, deadline, None,
     )  # fmt: skip
     ledger.execute(SQL.add_lease, lease)
     ledger.remind(expires)
-    token = Token(wanted.epoch, claims + 1)
-    for chunk in ledger.chunks_of(first, first + n - 1):
-        place = Place(chunk, terms, ledger.values, TaskStatus.CLAIMED, decode=wanted.decode)
-        place.token = token
-        place.worker_id = wanted.worker_id
-        place.lease_expires_at = expires
-        at = StoredTask.at
-        low = max(first, chunk.first)
-        yield from [at(x, place) for x in range(low, min(first + n, chunk.last + 1))]
+    return lease
+
+
+def _in(ledger: Ledger, lease: LeaseRow, chunk: Chunk, wanted: Claim) -> Place:
+    terms = ledger.words.terms(lease.terms)
+    place = Place(chunk, terms, ledger.values, TaskStatus.CLAIMED, decode=wanted.decode)
+    place.token = Token(wanted.epoch, lease.claims)
+    place.worker_id = wanted.worker_id
+    place.lease_expires_at = lease.expires_at
+    return place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ class Clock:
     ) -> None:
         self.wall = wall
         self.steady = steady
+
+    def boot(self) -> str:
+        """What tells this start of the machine from the next, when the steady clock begins anew."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return ""
 
     def offset(self) -> float:
         """Wall time at which the steady clock stood at zero."""

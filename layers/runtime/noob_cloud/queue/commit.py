@@ -87,6 +87,16 @@ class GroupCommit:
         result: T = mine.result
         return result
 
+    def close(self, connection: sqlite3.Connection) -> None:
+        """Close the connection when nobody uses it."""
+        with self._guard:
+            free = not self._busy
+        if free:
+            connection.close()
+        else:
+            self.run(lambda: None)
+            connection.close()
+
     def _alone(self, work: Callable[[], T]) -> T:
         execute = self._execute
         self._begin()

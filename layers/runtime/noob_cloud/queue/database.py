@@ -21,6 +21,8 @@ MIGRATIONS = ("schema",)
 VERSION = len(MIGRATIONS)
 CHECKED_SIZE = 64 * 1024 * 1024
 """Files up to this many bytes are checked page by page when they are opened (0.2 s at most)."""
+PAGE_SIZE = 1024
+"""Of a new file. A commit of one task rewrites five pages, so small ones make it cheaper."""
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -65,6 +67,7 @@ def _open(
         cached_statements=256,
     )
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         if path is not None:
             if exclusive:
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -18,23 +18,35 @@ Run = tuple[int, int, "Token | None"]
 """Neighbouring tasks [low, high] under one token."""
 
 
-def runs(refs: Iterable[tuple[int, Token | None]]) -> list[Run]:
+def runs(refs: list[tuple[int, Token | None]]) -> list[Run]:
     """Join neighbouring ids with equal tokens; `refs` in order of their ids."""
+    if not refs:
+        return []
+    low, token = refs[0]
+    high = refs[-1][0]
+    if high - low == len(refs) - 1:
+        expected = low
+        for task_id, other in refs:
+            if task_id != expected or other is not token:
+                break
+            expected += 1
+        else:
+            return [(low, high, token)]
+    return _runs(refs)
+
+
+def _runs(refs: list[tuple[int, Token | None]]) -> list[Run]:
     found: list[Run] = []
-    low = high = 0
-    current: Token | None = None
-    for task_id, token in refs:
-        if task_id == high + 1 and low and (token is current or token == current):
+    low, token = refs[0]
+    high = low
+    for task_id, other in refs[1:]:
+        if task_id == high + 1 and other == token:
             high = task_id
-            continue
-        if task_id == high and low:
-            continue
-        if low:
-            found.append((low, high, current))
-        low = high = task_id
-        current = token
-    if low:
-        found.append((low, high, current))
+        elif task_id != high:
+            found.append((low, high, token))
+            low = high = task_id
+            token = other
+    found.append((low, high, token))
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from operator import gt
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.exceptions import TaskStateError
+from noob_cloud.queue import leases
 from noob_cloud.queue.bodies import pack_results
 from noob_cloud.queue.ledger import CANCELLED, COMPLETED, LeaseRow, Piece
 from noob_cloud.queue.statements import SQL
@@ -37,27 +39,53 @@ class Backoff:
         return self.rng.uniform(0.0, bound)
 
 
-def complete(ledger: Ledger, results: list[tuple[int, Token | None, Any]], now: float) -> list[int]:
-    """Settle tasks with packed results, in order of their ids; return the ids that are lost."""
+class Results:
+    """Tasks and their packed results, in order of the ids."""
+
+    __slots__ = ("refs", "values")
+
+    def __init__(self, refs: list[tuple[int, Token | None]], values: list[Any]) -> None:
+        ids = [ref[0] for ref in refs]
+        if any(map(gt, ids, ids[1:])):
+            order = sorted(range(len(refs)), key=ids.__getitem__)
+            refs = [refs[i] for i in order]
+            values = [values[i] for i in order]
+        self.refs = refs
+        self.values = values
+
+
+def complete(ledger: Ledger, results: Results, now: float) -> list[int]:
+    """Settle tasks with their results; return the ids that are lost."""
     lost: list[int] = []
-    at, count = 0, len(results)
-    while at < count:
-        low, token, _ = results[at]
-        end = at + 1
-        while end < count:
-            task_id, other, _ = results[end]
-            if task_id != low + end - at or not (other is token or other == token):
-                break
-            end += 1
-        for piece in ledger.held(low, low + end - at - 1, token):
+    at = 0
+    for low, high, token in leases.runs(results.refs):
+        while results.refs[at][0] < low:
+            at += 1  # the same task twice: the first result counts
+        for piece in ledger.held(low, high, token):
             if isinstance(piece, int):
                 lost.append(piece)
                 continue
             first = at + piece.low - low
-            body = pack_results([x[2] for x in results[first : first + piece.n]])
+            body = pack_results(results.values[first : first + piece.n])
             ledger.settle(piece, COMPLETED, now, body)
-        at = end
+        at += high - low + 1
     return lost
+
+
+def complete_one(
+    ledger: Ledger, ref: tuple[int, Token | None], body: bytes | None, now: float
+) -> None:
+    """Settle one task; `LeaseLostError` if the token does not hold it."""
+    task_id, token = ref
+    if token is not None and not ledger.limits:
+        row = ledger.execute(SQL.end_single_lease, (task_id, token.attempt, token.epoch)).fetchone()
+        if row is not None:
+            ledger.execute(
+                SQL.add_settled,
+                (task_id, 1, COMPLETED, token.attempt, token.epoch, *row, now, body),
+            )
+            return
+    ledger.settle(ledger.hold(*ref), COMPLETED, now, body)
 
 
 def fail(

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import traceback as tracebacks
-from pathlib import Path
-from random import Random
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from noob_cloud.exceptions import LeaseLostError, QueueError
-from noob_cloud.queue import claims, leases, limiting, look, outcomes, submit, timers
-from noob_cloud.queue.bodies import Blobs, Values
-from noob_cloud.queue.clock import Clock
-from noob_cloud.queue.commit import GroupCommit
-from noob_cloud.queue.database import connect
-from noob_cloud.queue.interface import HeartbeatReply, QueueStats, TaskRef
-from noob_cloud.queue.ledger import Ledger
+from noob_cloud.queue import claims, leases, look, outcomes, submit, timers
+from noob_cloud.queue.bodies import pack_results
+from noob_cloud.queue.upkeep import Upkeep
 from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from noob_cloud.queue.interface import HeartbeatReply, QueueStats, TaskRef
     from noob_cloud.queue.stored import StoredTask
+    from noob_cloud.queue.terms import Terms
 
-T = TypeVar("T")
-POLL = 0.05
-"""How often, in seconds, a waiting call looks for what another process has done."""
+RECIPES = 1000
+"""So many ways to schedule a task are remembered as checked."""
 
 
-class TaskQueue:
+class TaskQueue(Upkeep):
     """A queue of tasks that survives crashes, shared by any number of threads and processes.
 
     Args:
@@ -50,41 +41,6 @@ class TaskQueue:
         DatabaseVersionError: A newer noob-cloud wrote the file.
         DatabaseDamagedError: The file is damaged. Either way it is left byte for byte as it is.
     """
-
-    def __init__(
-        self,
-        persistent: bool = True,  # noqa: FBT001, FBT002 - the user's signature
-        db_path: str | os.PathLike[str] = "./queue.db",
-        *,
-        lease_seconds: float = 30.0,
-        synchronous: str = "NORMAL",
-        exclusive: bool = False,
-        epoch: int = 0,
-        blobs: Blobs | None = None,
-        blob_threshold: int = 64 * 1024,
-        backoff: tuple[float, float] = (1.0, 300.0),
-        keep_seconds: float = 24 * 3600.0,
-        rng: Random | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.path = Path(db_path) if persistent else None
-        self.lease_seconds = lease_seconds
-        self.epoch = epoch
-        self.keep_seconds = keep_seconds
-        self._open_with = {"synchronous": synchronous, "exclusive": exclusive}
-        self._values = Values(blobs, threshold=blob_threshold)
-        self._backoff = outcomes.Backoff(*backoff, rng or Random())  # noqa: S311 - jitter
-        self._clock = clock or Clock()
-        self._held: dict[int, Token] = {}
-        self._changed = threading.Condition()
-        self._opening = threading.Lock()
-        self._open()
-
-    def _open(self) -> None:
-        self._connection = connect(self.path, **self._open_with)  # type: ignore[arg-type]
-        self._ledger = Ledger(self._connection, self._values)
-        self._commits = GroupCommit(self._connection, self._ledger.undo)
-        self._pid: int | None = os.getpid()
 
     # ---- submit
 
@@ -124,22 +80,43 @@ class TaskQueue:
             queue_timeout: Seconds after which it is dead if no worker has claimed it.
             now: Unix time; the queue's clock by default.
         """
-        arguments = {
-            "node_id": node_id,
-            "epoch": epoch,
-            "priority": priority,
-            "affinity_tags": affinity_tags,
-            "timeout_seconds": timeout_seconds,
-            "max_retries": max_retries,
-            "required_tags": required_tags,
-            "data": data,
-            "delay": delay,
-            "idempotency_key": idempotency_key,
-            "key": key,
-            "run_id": run_id,
-            "queue_timeout": queue_timeout,
-        }
-        return self.submit_many([arguments], now=now)[0]
+        if delay or idempotency_key is not None or key is not None or queue_timeout is not None:
+            arguments = {
+                "node_id": node_id,
+                "epoch": epoch,
+                "priority": priority,
+                "affinity_tags": affinity_tags,
+                "timeout_seconds": timeout_seconds,
+                "max_retries": max_retries,
+                "required_tags": required_tags,
+                "data": data,
+                "delay": delay,
+                "idempotency_key": idempotency_key,
+                "key": key,
+                "run_id": run_id,
+                "queue_timeout": queue_timeout,
+            }
+            return self.submit_many([arguments], now=now)[0]
+        name = (priority, (*affinity_tags,), timeout_seconds, max_retries, (*required_tags,))
+        terms = self._recipes.get(name)
+        if terms is None:
+            terms = self._recipe(name, affinity_tags, required_tags)
+        body = submit.pack_one(self._values, node_id, epoch, data)
+        at = self._now(now)
+        task_id = self._run(lambda: submit.add_one(self._ledger, terms, run_id, body, at))
+        self._tell()
+        return task_id
+
+    def _recipe(
+        self, name: tuple[Any, ...], affinity: Iterable[str], required: Iterable[str]
+    ) -> Terms:
+        """Check how a task is to be scheduled, once for all tasks that are scheduled so."""
+        priority, _, timeout_seconds, max_retries, _ = name
+        terms = submit.terms_of(priority, affinity, required, timeout_seconds, max_retries)
+        if len(self._recipes) >= RECIPES:
+            self._recipes.clear()
+        self._recipes[name] = terms
+        return terms
 
     def submit_many(
         self, tasks: Iterable[Mapping[str, Any]], *, now: float | None = None
@@ -156,7 +133,7 @@ class TaskQueue:
             submit.pack_batch(ledger, batch)
         at = self._now(now)
         ids = self._run(lambda: submit.add_batches(ledger, batches, count, at))
-        self._notify()
+        self._tell()
         return ids
 
     # ---- claim
@@ -205,15 +182,9 @@ class TaskQueue:
         wanted = self._claim(
             worker_id, limit, affinity_tags, accept_untagged, lease_seconds, decode
         )
-        give_up = monotonic() + wait
-        while True:
-            at = self._now(now)
-            found = self._run(lambda at=at: self._claim_now(wanted, at))  # type: ignore[misc]
-            left = give_up - monotonic()
-            if found or left <= 0:
-                return self._hold(found)
-            with self._changed:
-                self._changed.wait(min(left, POLL))
+        if wait <= 0:
+            return self._hold(self._claim_at(wanted, now))
+        return self._hold(self._until(lambda: self._claim_at(wanted, now) or None, wait) or [])
 
     def _claim(
         self,
@@ -236,16 +207,14 @@ class TaskQueue:
             decode,
         )
 
+    def _claim_at(self, wanted: claims.Claim, now: float | None) -> list[StoredTask]:
+        at = self._now(now)
+        return self._run(lambda: self._claim_now(wanted, at))
+
     def _claim_now(self, wanted: claims.Claim, now: float) -> list[StoredTask]:
         self._ledger.refresh()
         timers.tick(self._ledger, now)
         return claims.claim(self._ledger, wanted, now)
-
-    def _hold(self, tasks: list[StoredTask]) -> list[Task]:
-        held = self._held
-        for task in tasks:
-            held[task.task_id] = task._place.token  # type: ignore[assignment] # noqa: SLF001 - a claim has one
-        return list(tasks)
 
     # ---- leases
 
@@ -280,8 +249,7 @@ class TaskQueue:
         seconds = self.lease_seconds if lease_seconds is None else lease_seconds
         at = self._now(now)
         reply = self._run(lambda: leases.heartbeat(self._ledger, leases.runs(refs), seconds, at))
-        for task_id in reply.lost:
-            self._held.pop(task_id, None)
+        self._let_go(reply.lost)
         if single and reply.lost and not reply.cancelled:
             self._run(lambda: self._ledger.hold(*refs[0]))
         return reply
@@ -301,9 +269,8 @@ class TaskQueue:
 
         self._now(now)
         self._run(work)
-        for task_id, _ in refs:
-            self._held.pop(task_id, None)
-        self._notify()
+        self._let_go(task_id for task_id, _ in refs)
+        self._tell()
 
     # ---- outcomes
 
@@ -313,9 +280,12 @@ class TaskQueue:
         Raises:
             LeaseLostError: It is not this worker's any more; the result is dropped.
         """
-        if self.complete_many([(task, result)], now=now):
-            ref = self._ref(task)
-            self._run(lambda: self._ledger.hold(*ref))
+        ref = self._ref(task)
+        body = pack_results([self._values.pack(result)])
+        at = self._now(now)
+        self._run(lambda: outcomes.complete_one(self._ledger, ref, body, at))
+        self._held.pop(ref[0], None)
+        self._tell()
 
     def complete_many(
         self, results: Iterable[tuple[TaskRef, Any]], *, now: float | None = None
@@ -354,20 +324,19 @@ class TaskQueue:
         self._settled(packed, lost)
         return lost, self._hold(found)
 
-    def _pack_results(
-        self, results: Iterable[tuple[TaskRef, Any]]
-    ) -> list[tuple[int, Token | None, Any]]:
-        pack, ref = self._values.pack, self._ref
-        packed = [(*ref(task), pack(result)) for task, result in results]
-        packed.sort(key=_first)
-        return packed
+    def _pack_results(self, results: Iterable[tuple[TaskRef, Any]]) -> outcomes.Results:
+        refs: list[tuple[int, Token | None]] = []
+        values: list[Any] = []
+        ref = self._ref
+        for task, result in results:
+            refs.append(ref(task))
+            values.append(result)
+        return outcomes.Results(refs, self._values.pack_all(values))
 
-    def _settled(self, packed: list[tuple[int, Token | None, Any]], lost: list[int]) -> None:
+    def _settled(self, packed: outcomes.Results, lost: list[int]) -> None:
         refused = set(lost)
-        for task_id, _, _ in packed:
-            if task_id not in refused:
-                self._held.pop(task_id, None)
-        self._notify()
+        self._let_go(x for x, _ in packed.refs if x not in refused)
+        self._tell()
 
     def fail_task(
         self,
@@ -393,7 +362,7 @@ class TaskQueue:
         failure = (error, traceback, retryable)
         status = self._run(lambda: outcomes.fail(self._ledger, ref, failure, self._backoff, at))
         self._held.pop(ref[0], None)
-        self._notify()
+        self._tell()
         return status
 
     def cancel_task(self, task_id: int, *, now: float | None = None) -> bool:
@@ -403,7 +372,7 @@ class TaskQueue:
         """
         at = self._now(now)
         done = self._run(lambda: outcomes.cancel(self._ledger, task_id, at))
-        self._notify()
+        self._tell()
         return done
 
     def redrive(
@@ -413,7 +382,7 @@ class TaskQueue:
         self._now(now)
         wanted = None if task_ids is None else list(task_ids)
         found = self._run(lambda: outcomes.redrive(self._ledger, wanted))
-        self._notify()
+        self._tell()
         return found
 
     # ---- looking
@@ -458,107 +427,15 @@ class TaskQueue:
         """
         wanted = list(dict.fromkeys(task_ids))
         enough = len(wanted) if at_least is None else min(at_least, len(wanted))
-        give_up = None if timeout is None else monotonic() + timeout
-        while True:
+
+        def ask() -> list[Task] | None:
             found = self._look(
                 lambda now: look.settled_among(self._ledger, wanted, now, decode=decode)
             )
-            left = POLL if give_up is None else give_up - monotonic()
-            if len(found) >= enough or left <= 0:
-                return list(found)
-            with self._changed:
-                self._changed.wait(min(left, POLL))
+            return list(found) if len(found) >= enough else None
 
-    # ---- limits and upkeep
-
-    def set_limit(
-        self,
-        key: str,
-        concurrency: int | None = None,
-        rate: tuple[int, float] | None = None,
-        *,
-        now: float | None = None,
-    ) -> None:
-        """At most `concurrency` tasks of this key at once, at most `rate[0]` in `rate[1]` s.
-
-        With neither, the key is unlimited again. Tasks that wait already are bound by it too.
-        """
-        at = self._now(now)
-        self._run(lambda: limiting.set_limit(self._ledger, key, concurrency, rate, at))
-        self._notify()
-
-    def expire(self, now: float | None = None) -> int:
-        """Do all that is due: reclaim run-out leases, wake delayed tasks; return how many moved.
-
-        Every claim does so too; this is for those who wait without claiming.
-        """
-        at = self._now(now)
-        moved = self._run(lambda: timers.turn(self._ledger, at))
-        if moved:
-            self._notify()
-        return moved
-
-    def close(self) -> None:
-        """Close the file; the next call opens it again. A queue in memory is gone."""
-        with self._opening:
-            if self._pid is not None:
-                self._pid = None
-                self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- inside
-
-    def _run(self, work: Callable[[], T]) -> T:
-        if self._pid != os.getpid():
-            self._reopen()
-        return self._commits.run(work)
-
-    def _look(self, look_at: Callable[[float], T]) -> T:
-        now = self._now(None)
-
-        def work() -> T:
-            self._ledger.refresh()
-            return look_at(now)
-
-        return self._run(work)
-
-    def _reopen(self) -> None:
-        with self._opening:
-            if self._pid == os.getpid():
-                return
-            if self.path is None:
-                raise QueueError("a queue in memory ends when it is closed, or its process forks")
-            self._held.clear()
-            self._open()
-
-    def _now(self, now: float | None) -> float:
-        return self._clock.wall() if now is None else now
-
-    def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def _ref(self, task: TaskRef) -> tuple[int, Token | None]:
-        if isinstance(task, int):
-            return task, self._held.get(task)
-        if isinstance(task, Task):
-            return task.task_id, task.token
-        return task
-
-    def _refs(
-        self, tasks: TaskRef | Sequence[TaskRef]
-    ) -> tuple[list[tuple[int, Token | None]], bool]:
-        if isinstance(tasks, (int, Task)):
-            return [self._ref(tasks)], True
-        if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[1], Token):
-            return [tasks], True  # type: ignore[list-item] # an id with its token
-        return sorted((self._ref(task) for task in tasks), key=_first), False  # type: ignore[arg-type] # tasks, not one
-
-
-def _first(item: tuple[Any, ...]) -> Any:
-    return item[0]
+        found = self._until(ask, timeout)
+        if found is not None:
+            return found
+        enough = 0
+        return ask() or []

@@ -136,6 +136,12 @@ SELECT id, affinity, required, limited FROM lane WHERE id > ? ORDER BY id;
 -- name: data_version
 PRAGMA data_version;
 
+-- name: clock
+SELECT value FROM meta WHERE name = 'clock';
+
+-- name: put_clock
+INSERT OR REPLACE INTO meta (name, value) VALUES ('clock', ?);
+
 -- ---- submit
 
 -- name: last_task
@@ -169,6 +175,14 @@ INSERT INTO unique_key (key, id) VALUES (?, ?);
 -- name: lane_rows
 SELECT key, n, terms, claims, tries FROM ready
 WHERE key >= ? AND key < ? ORDER BY key LIMIT ?;
+
+-- name: lane_head
+SELECT ready.key, ready.n, ready.terms, ready.claims, ready.tries,
+       task.last, task.n, task.terms, task.created_at, task.available_at, task.run_id, task.key,
+       task.body
+FROM ready JOIN task ON task.last = (
+    SELECT last FROM task WHERE last >= ready.key & 1099511627775 ORDER BY last LIMIT 1)
+WHERE ready.key >= ? AND ready.key < ? ORDER BY ready.key LIMIT 1;
 
 -- name: lane_heads
 SELECT (SELECT key FROM ready WHERE key >= lane.value AND key < lane.value + 4398046511104
@@ -238,7 +252,14 @@ UPDATE lease SET granted_at = granted_at + ?1, expires_at = expires_at + ?1,
 -- name: shift_delayed
 UPDATE delayed SET at = at + ?1;
 
+-- name: shift_queue_deadlines
+UPDATE queue_deadline SET at = at + ?1;
+
 -- ---- outcomes
+
+-- name: end_single_lease
+DELETE FROM lease WHERE id = ?1 AND n = 1 AND claims = ?2 AND epoch = ?3
+RETURNING worker_id, started_at;
 
 -- name: add_settled
 INSERT INTO settled (id, n, status, claims, epoch, worker_id, started_at, finished_at, body)
@@ -336,6 +357,27 @@ UPDATE ready SET key = ?2 WHERE key = ?1;
 
 -- name: move_delayed
 UPDATE delayed SET key = ?2 WHERE id = ?1;
+
+-- ---- cleaning
+
+-- name: old_settled
+SELECT id, n, finished_at FROM settled WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: drop_settled
+DELETE FROM settled WHERE id = ?;
+
+-- name: drop_failures
+DELETE FROM failure WHERE id BETWEEN ? AND ?;
+
+-- name: drop_unique
+DELETE FROM unique_key WHERE key = ? AND id = ?;
+
+-- name: forget_some
+UPDATE task SET kept = kept - ?2 WHERE last = ?1;
+
+-- name: drop_task
+DELETE FROM task WHERE last = ?1 AND kept = 0
+  AND last < (SELECT last FROM task ORDER BY last DESC LIMIT 1);
 
 -- ---- looking
 

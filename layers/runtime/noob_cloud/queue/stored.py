@@ -60,7 +60,9 @@ class StoredTask(Task):
     def __getattr__(self, name: str) -> Any:
         if name == "payload":
             place = self._place
-            value = place.values.unpack(place.chunk.fields(self.task_id)[2], decode=place.decode)
+            value = place.chunk.payload(self.task_id)
+            if type(value) is not bytes or not place.decode:
+                value = place.values.unpack(value, decode=place.decode)
         elif name == "result":
             place = self._place
             value = (

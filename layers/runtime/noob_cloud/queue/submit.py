@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud.queue.bodies import pack_chunk
+from noob_cloud.queue.bodies import pack, pack_chunk
 from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import Terms
 from noob_cloud.task import TaskPriority
@@ -14,6 +14,7 @@ from noob_cloud.task import TaskPriority
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from noob_cloud.queue.bodies import Values
     from noob_cloud.queue.ledger import Ledger
 
 CHUNK = 256
@@ -51,13 +52,8 @@ class Recipe:
         run_id: str | None,
         queue_timeout: float | None,
     ) -> None:
-        self.terms = Terms(
-            tag_set(affinity_tags, "affinity_tags"),
-            tag_set(required_tags, "required_tags"),
-            _priority(priority),
-            _positive(timeout_seconds, "timeout_seconds"),
-            _count(max_retries, "max_retries"),
-            math.inf if queue_timeout is None else _positive(queue_timeout, "queue_timeout"),
+        self.terms = terms_of(
+            priority, affinity_tags, required_tags, timeout_seconds, max_retries, queue_timeout
         )
         if not 0 <= delay < math.inf:
             raise ValueError(f"delay is a number of seconds from 0 on, not {delay!r}")
@@ -72,6 +68,25 @@ class Recipe:
         if unknown:
             raise TypeError(f"submit_many does not know {', '.join(sorted(map(repr, unknown)))}")
         return cls(**{**_DEFAULTS, **arguments})
+
+
+def terms_of(
+    priority: int,
+    affinity_tags: Iterable[str],
+    required_tags: Iterable[str],
+    timeout_seconds: float,
+    max_retries: int,
+    queue_timeout: float | None = None,
+) -> Terms:
+    """Return these terms, each of them checked."""
+    return Terms(
+        tag_set(affinity_tags, "affinity_tags"),
+        tag_set(required_tags, "required_tags"),
+        _priority(priority),
+        _positive(timeout_seconds, "timeout_seconds"),
+        _count(max_retries, "max_retries"),
+        math.inf if queue_timeout is None else _positive(queue_timeout, "queue_timeout"),
+    )
 
 
 def tag_set(tags: Iterable[str], name: str = "affinity_tags") -> frozenset[str]:
@@ -110,6 +125,27 @@ def _name(value: str | None, name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise TypeError(f"{name} is a string that is not empty, not {value!r}")
     return value
+
+
+def pack_one(values: Values, node_id: str, epoch: Any, data: Any) -> bytes:
+    """Return the body of a single task; outside of the transaction, since it may take long."""
+    _node(node_id)
+    if type(epoch) is not int:
+        epoch = values.pack(epoch)
+    return pack((node_id, epoch, values.pack(data)))
+
+
+def add_one(ledger: Ledger, terms: Terms, run_id: str | None, body: bytes, now: float) -> int:
+    """Write one ready task without a key; return its id. Inside a transaction."""
+    terms_id, first_key = ledger.words.place_of(terms)
+    task_id: int = ledger.execute(SQL.add_one, (terms_id, now, now, run_id, None, body)).lastrowid
+    ledger.execute(SQL.add_ready, (first_key | task_id, 1, terms_id, 0, 0))
+    return task_id
+
+
+def _node(node_id: Any) -> None:
+    if type(node_id) is not str or not node_id:
+        raise TypeError(f"node_id is a string that is not empty, not {node_id!r}")
 
 
 class Batch:
@@ -151,7 +187,7 @@ def gather(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Batch], int]:
                 batch = by_rest[name] = Batch(recipe)
                 batches.append(batch)
         if type(node) is not str or not node:
-            raise TypeError(f"node_id is a string that is not empty, not {node!r}")
+            _node(node)
         batch.nodes.append(node)
         batch.epochs.append(epoch)
         batch.payloads.append(data)

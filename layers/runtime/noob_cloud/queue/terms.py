@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ID_BITS = 40
 LANE_SHIFT = ID_BITS + 2
 ID_MASK = (1 << ID_BITS) - 1
+REMEMBERED = 1000
+"""Tag sets of workers whose lanes are remembered."""
 ORDER_MASK = (1 << LANE_SHIFT) - 1
 """What of a ready key orders tasks of different lanes: the priority, then the id."""
 
@@ -81,6 +83,7 @@ class Words:
         """Drop everything remembered, after a rollback may have undone a row."""
         self._terms_ids: dict[Terms, int] = {}
         self._terms: dict[int, Terms] = {}
+        self._places: dict[Terms, tuple[int, int]] = {}
         self._lane_ids: dict[tuple[str, str, str], int] = {}
         self._lanes: dict[int, Lane] = {}
         self._newest_lane = 0
@@ -109,6 +112,14 @@ class Words:
         if found is None:
             affinity, required, *rest = self._execute(SQL.terms, (terms_id,)).fetchone()
             found = self._terms[terms_id] = Terms(tags_of(affinity), tags_of(required), *rest)
+        return found
+
+    def place_of(self, terms: Terms) -> tuple[int, int]:
+        """Id of these terms, and the ready key of a task without a key, less its id."""
+        found = self._places.get(terms)
+        if found is None:
+            first_key = self.lane_of(terms).first_key | terms.priority << ID_BITS
+            found = self._places[terms] = (self.terms_id(terms), first_key)
         return found
 
     def lane_of(self, terms: Terms, limited: str = "") -> Lane:
@@ -155,7 +166,7 @@ class Words:
         if found is None:
             lanes = self._lanes.values()
             found = tuple(x for x in lanes if x.admits(tags, accept_untagged=accept_untagged))
-            if len(self._eligible) > 1000:
+            if len(self._eligible) >= REMEMBERED:
                 self._eligible.clear()
             self._eligible[tags, accept_untagged] = found
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -88,3 +89,22 @@ def _give_up_one(ledger: Ledger, task_id: int, now: float) -> int:
     ledger.execute(SQL.add_failure, (task_id, error, None))
     ledger.execute(SQL.add_dead, (task_id, 0, 0, None, None, now))
     return 1
+
+
+def set_clock(ledger: Ledger, boot: str, offset: float, tolerance: float) -> None:
+    """Note how the wall clock stands to the steady one; shift every time by as much as it was set.
+
+    So leases end when they would have ended, whichever process of the machine sees it first. After
+    a restart of the machine nothing is shifted: the wall clock is all that there is.
+    """
+    found = ledger.execute(SQL.clock).fetchone()
+    known = None if found is None else json.loads(found[0])
+    if known is None or known[0] != boot:
+        ledger.execute(SQL.put_clock, (json.dumps([boot, offset]),))
+        return
+    jump = offset - known[1]
+    if abs(jump) > tolerance:
+        for query in (SQL.shift_leases, SQL.shift_delayed, SQL.shift_queue_deadlines):
+            ledger.execute(query, (jump,))
+        ledger.execute(SQL.put_clock, (json.dumps([boot, offset]),))
+        ledger.next_timer = -math.inf
