@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - Typer reads the annotation
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from noob_cloud.cli import options
+from noob_cloud.cli import options  # noqa: TC001 - Typer reads the annotations
 from noob_cloud.cli.errors import UsageError
+from noob_cloud.cli.screen import screen
 
 
 def coordinator(
@@ -32,8 +33,10 @@ def coordinator(
     ] = 60.0,
 ) -> None:
     """Serve a queue over HTTP, for clients that submit and workers that pull."""
-    from noob_cloud.coordinator.app import serve  # noqa: PLC0415 - loads FastAPI
-    from noob_cloud.coordinator.settings import CoordinatorSettings  # noqa: PLC0415 - see above
+    from noob_cloud.coordinator import (  # noqa: PLC0415 - loads FastAPI
+        CoordinatorSettings,
+        serve,
+    )
 
     given: dict[str, Any] = {
         "host": host,
@@ -49,7 +52,18 @@ def coordinator(
         settings.check_exposed()
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    serve(settings)
+    generated = settings.tokens.generated
+
+    def say(url: str) -> None:
+        screen.say(f"[green]noob-cloud coordinator[/] at {url}, with the queue {queue}")
+        screen.say(f"Its page: {url}/dashboard    Its routes: {url}/docs")
+        if generated is not None:
+            screen.say(f"No token was given. For today, shown once: NOOB_CLOUD_TOKEN={generated}")
+
+    try:
+        serve(settings, on_start=say)
+    except OSError as error:
+        raise UsageError(f"Cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
 def worker(
