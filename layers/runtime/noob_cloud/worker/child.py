@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import sys
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING, Final
@@ -43,6 +42,8 @@ OUTCOME: Final = b"O"
 """A frame of an `Outcome` that is ok."""
 ERROR: Final = b"E"
 """A frame of an `Outcome` that is not."""
+RAISED: Final = b"X"
+"""A frame of an `Outcome` that is not, and that settles a run's task: its driver raises it."""
 UNKNOWN: Final = b"N"
 """The call's tube is not here; the body is its cid."""
 MALFORMED: Final = b"B"
@@ -74,11 +75,13 @@ def answer(kind: bytes, frame: bytes, tubes: TubeCache) -> Reply:
         outcome = execute_by_hand(call, tubes=tubes)
     else:
         outcome = execute(call, tubes=tubes)
-    if kind == TASK and outcome.ok:
-        return packed(outcome, alone=True)
-    if kind == TASK and isinstance(call, StageCall) and not call.retry_errors:
-        outcome = replace(outcome, retryable=False)
-    return packed(outcome)
+    if kind == CALL:
+        return packed(outcome)
+    reply = packed(outcome, alone=outcome.ok)
+    raised = outcome.epoch is not None or (outcome.ok and reply[0] == ERROR)
+    if raised and isinstance(call, StageCall) and not call.retry_errors:
+        return RAISED, reply[1]
+    return reply
 
 
 def _call(frame: bytes) -> StageCall | HandCall:
