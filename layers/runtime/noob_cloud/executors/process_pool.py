@@ -36,6 +36,8 @@ _STUCK = 0.005
 """Seconds after which a call counts as long: what waits behind it is looked after."""
 _REVOKE = 0.001
 """Seconds after which a worker has surely seen that calls were revoked; memory takes far less."""
+_TAKEN = float("inf")
+"""In place of the time of revoking: what was revoked has been taken back."""
 _PREFETCH = 0.001
 """A call this short may be sent to a worker that still runs another batch, in seconds."""
 _GRACE = 1.0
@@ -535,6 +537,8 @@ class Pool:
         batch = link.inflight[0]
         if len(batch.calls) - batch.done <= 1 and len(link.inflight) == 1:
             return
+        if link.revoking_since == _TAKEN:
+            return
         due.append(_STUCK if link.revoking_since is None else _REVOKE)
         started = link.started()
         if link.seen != started:
@@ -549,6 +553,7 @@ class Pool:
                 link.revoke(started, now)
         elif now - link.revoking_since >= _REVOKE:
             self._take_back(link, started)
+            link.revoking_since = _TAKEN
             settled += self._dispatch()
 
     def _take_back(self, link: Link, started: int) -> None:
