@@ -46,14 +46,21 @@ def _decode_token(reader: Reader, data: memoryview) -> Token:
 
 def _encode_call(writer: Writer, value: StageCall) -> Ext:
     inputs = [list(row) for row in value.inputs]
-    state = [value.tube, list(value.nodes), list(value.epochs), inputs, value.code]
+    state = [
+        value.tube,
+        list(value.nodes),
+        list(value.epochs),
+        inputs,
+        value.code,
+        value.retry_errors,
+    ]
     return Ext(tags.CALL, writer.nested(state))
 
 
 def _decode_call(reader: Reader, data: memoryview) -> StageCall:
-    tube, nodes, epochs, inputs, code = reader.items(data, 5)
+    tube, nodes, epochs, inputs, code, retry_errors = reader.items(data, 6)
     rows = [tuple(row) for row in inputs]
-    return StageCall(tube, tuple(nodes), tuple(epochs), tuple(rows), code)
+    return StageCall(tube, tuple(nodes), tuple(epochs), tuple(rows), code, bool(retry_errors))
 
 
 def _encode_outcome(writer: Writer, value: Outcome) -> Ext:
