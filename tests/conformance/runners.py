@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .servers import worker_server
+from .servers import TOKEN, coordinator, queue_worker, worker_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,6 @@ def _sync(stack: ExitStack) -> Factory:
 def _multiprocess(stack: ExitStack) -> Factory:
     needs("noob_cloud.executors.process", "noob_cloud.runner.multiprocess")
     from noob_cloud.executors.process import ProcessExecutor  # noqa: PLC0415 -- may not exist yet
-
     from noob_cloud.runner import MultiProcessRunner  # noqa: PLC0415
 
     # One pool for the session; that a runner opens and closes its own has tests elsewhere.
@@ -107,11 +106,38 @@ def _distributed(stack: ExitStack) -> Factory:
     return lambda tube: DistributedRunner(tube, workers=workers)
 
 
+def _queued(stack: ExitStack) -> Factory:
+    needs("noob_cloud.runner.queued", "noob_cloud.worker.claim", "noob_cloud.cli")
+    from noob_cloud.runner import QueuedRunner, TaskQueue  # noqa: PLC0415 -- may not exist yet
+
+    path = Path(stack.enter_context(TemporaryDirectory())) / "queue.db"
+    queue = TaskQueue(persistent=True, db_path=str(path))
+    stack.callback(queue.close)
+    for name in ("q1", "q2"):
+        stack.enter_context(queue_worker(path, name))
+    return lambda tube: QueuedRunner(tube, queue=queue)
+
+
+def _queued_remote(stack: ExitStack) -> Factory:
+    needs("noob_cloud.runner.queued", "noob_cloud.coordinator.app", "noob_cloud.queue.remote")
+    from noob_cloud.runner import QueuedRunner  # noqa: PLC0415 -- may not exist yet
+
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("NOOB_CLOUD_TOKEN", TOKEN)
+    url, _ = stack.enter_context(coordinator(folder))
+    for name in ("c1", "c2"):
+        stack.enter_context(worker_server(folder, name, coordinator=url))
+    return lambda tube: QueuedRunner(tube, queue=url)
+
+
 KINDS: tuple[Kind, ...] = (
     Kind("sync", _sync, remote=False, examples=300, thorough=True),
     Kind("multiprocess", _multiprocess, examples=40, survives=True, thorough=True),
     Kind("process_pool", _process_pool),
     Kind("dask", _dask, survives=True),
     Kind("distributed", _distributed, survives=True),
+    Kind("queued", _queued, survives=True),
+    Kind("queued_remote", _queued_remote, survives=True),
 )
 """Every runner of the suite."""

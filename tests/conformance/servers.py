@@ -86,19 +86,41 @@ def wait_for_health(url: str, started: subprocess.Popen[bytes], log: Path | None
 
 @contextmanager
 def worker_server(
-    folder: Path, name: str = "w", *, tags: str = "", max_tasks: int = 4, port: int | None = None
+    folder: Path, name: str = "w", *, tags: str = "", max_tasks: int = 4, coordinator: str = ""
 ) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
     """A worker server: its WorkerConfig and its process."""
     from noob_cloud.runner import WorkerConfig  # noqa: PLC0415 -- may not exist yet
 
-    port = port or free_port()
+    port = free_port()
     log = folder / f"worker-{name}.log"
     arguments = ["-m", "noob_cloud.runner.worker_server", "--host", "127.0.0.1"]
     arguments += ["--port", str(port), "--worker-id", name, "--max-tasks", str(max_tasks)]
     arguments += [part for module in MODULES for part in ("--allow-module", module)]
     if tags:
         arguments += ["--tags", tags]
+    if coordinator:
+        arguments += ["--coordinator", coordinator]
     config = WorkerConfig(host="127.0.0.1", port=port, tags=tags, token=TOKEN, worker_id=name)
     with process(*arguments, log=log, PLACE=name) as started:
         wait_for_health(config.url, started, log)
         yield config, started
+
+
+@contextmanager
+def coordinator(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A coordinator over a queue file in `folder`: its URL and its process."""
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", folder / "coordinator.log"
+    arguments = ["-m", "noob_cloud.cli", "coordinator", "--port", str(port)]
+    arguments += ["--queue", str(folder / "queue.db"), *options]
+    with process(*arguments, log=log) as started:
+        wait_for_health(url, started, log)
+        yield url, started
+
+
+@contextmanager
+def queue_worker(queue: Path, name: str = "q") -> Iterator[subprocess.Popen[bytes]]:
+    """A process that pulls from a queue file."""
+    arguments = ["-m", "noob_cloud.cli", "worker", "--queue", str(queue)]
+    with process(*arguments, log=queue.with_name(f"worker-{name}.log"), PLACE=name) as started:
+        yield started
