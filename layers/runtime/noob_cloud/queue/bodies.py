@@ -26,6 +26,8 @@ CID = 2
 PLAIN_COLUMNS = 3
 """Columns of a chunk without idempotency keys: nodes, epochs, payloads."""
 PLAIN = frozenset((NoneType, bool, int, float, str, bytes))
+EASY = frozenset((NoneType, bool, float))
+"""Types whose every value packs as itself."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
@@ -74,7 +76,11 @@ class Values:
 
     def pack_all(self, values: Sequence[Any]) -> list[Any]:
         """Pack each value; fast where all are short and plain."""
-        if all(type(x) is bytes for x in values) and self._threshold is None:
+        kinds = set(map(type, values))
+        if kinds <= EASY or (
+            kinds == {bytes}
+            and (self._threshold is None or max(map(len, values)) <= self._threshold)
+        ):
             return list(values)
         return [self.pack(x) for x in values]
 
@@ -125,11 +131,8 @@ def pack_chunk(
     if len(nodes) == 1:
         one = (nodes[0], epochs[0], payloads[0])
         return _encoder.encode(one if uniques is None else (*one, uniques[0]))
-    node: str | list[str] = nodes[0]
-    if any(x != node for x in nodes):
-        node = nodes
-    some = payloads[0] is not None or any(x is not None for x in payloads)
-    columns = (node, epochs, payloads if some else None)
+    node = nodes[0] if nodes.count(nodes[0]) == len(nodes) else nodes
+    columns = (node, epochs, None if payloads.count(None) == len(payloads) else payloads)
     return _encoder.encode(columns if uniques is None else (*columns, uniques))
 
 
@@ -197,7 +200,7 @@ def pack_results(results: Iterable[Any]) -> bytes | None:
     packed = list(results)
     if len(packed) == 1:
         return None if packed[0] is None else _encoder.encode(packed[0])
-    return None if all(x is None for x in packed) else _encoder.encode(packed)
+    return None if packed.count(None) == len(packed) else _encoder.encode(packed)
 
 
 def result_at(body: bytes | None, n: int, index: int) -> Any:

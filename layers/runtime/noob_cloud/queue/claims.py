@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from heapq import merge
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from noob_cloud.queue.bodies import Chunk
 from noob_cloud.queue.ledger import LeaseRow
@@ -30,8 +29,7 @@ ROWS = 128
 """Most rows that are read from a lane at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Who claims, what, for how long."""
 
     worker_id: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,13 +25,15 @@ T = TypeVar("T")
 class _Waiting:
     """One thread's work, and what became of it."""
 
-    __slots__ = ("done", "error", "result", "wake", "work")
+    __slots__ = ("chosen", "done", "error", "result", "wake", "work")
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
         self.wake = threading.Lock()
         self.wake.acquire()
         self.done = False
+        self.chosen = False
+        """Whether this thread leads now."""
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -51,62 +54,61 @@ class GroupCommit:
         *,
         busy_timeout: float = 30.0,
     ) -> None:
+        self._connection = connection
         self._execute = connection.cursor().execute
         self._undo = undo
         self._busy_timeout = busy_timeout
-        self._guard = threading.Lock()
+        self._lead = threading.Lock()
+        """Held by the thread that writes."""
         self._waiting: deque[_Waiting] = deque()
-        self._busy = False
 
     def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, after the commit.
 
-        `work` raises a `QueueError` only before its first write; anything else it raises rolls the
-        transaction back, and the others' work is run again.
+        When `work` raises, nothing of it is written. It may be run twice, when it shares a
+        transaction with work that fails.
         """
-        with self._guard:
-            leads = not self._busy
-            if leads:
-                self._busy = True
-            else:
-                mine = _Waiting(work)
-                self._waiting.append(mine)
-        if leads:
+        if not self._lead.acquire(blocking=False):
+            return self._among_others(work)
+        try:
+            return self._alone(work)
+        finally:
+            self._hand_on()
+
+    def _among_others(self, work: Callable[[], T]) -> T:
+        mine = _Waiting(work)
+        self._waiting.append(mine)
+        interrupt: BaseException | None = None
+        # the leader may have looked for waiting threads just before, and left
+        if self._lead.acquire(blocking=False):
+            mine.chosen = True
+        else:
+            interrupt = _wait_for(mine)
+        if mine.chosen:
             try:
-                return self._alone(work)
+                self._run_waiting()
             finally:
                 self._hand_on()
-        mine.wake.acquire()
-        if not mine.done:
-            try:
-                self._lead()
-            finally:
-                self._hand_on()
-        if mine.error is not None:
-            raise mine.error
+        for error in (interrupt, mine.error):
+            if error is not None:
+                raise error
         result: T = mine.result
         return result
 
-    def close(self, connection: sqlite3.Connection) -> None:
+    def close(self) -> None:
         """Close the connection when nobody uses it."""
-        with self._guard:
-            free = not self._busy
-        if free:
-            connection.close()
-        else:
-            self.run(lambda: None)
-            connection.close()
+        with self._lead:
+            self._connection.close()
 
     def _alone(self, work: Callable[[], T]) -> T:
         execute = self._execute
-        self._begin()
+        try:
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            self._begin_when_free(error)
         try:
             result = work()
             execute("COMMIT")
-        except QueueError:
-            execute("ROLLBACK")
-            self._undo()
-            raise
         except BaseException as error:
             self._roll_back()
             if isinstance(error, sqlite3.DatabaseError):
@@ -114,51 +116,62 @@ class GroupCommit:
             raise
         return result
 
-    def _lead(self) -> None:
+    def _run_waiting(self) -> None:
         """Run all that waits in one transaction and wake its threads."""
-        with self._guard:
-            batch = list(self._waiting)
-            self._waiting.clear()
+        batch = []
+        while self._waiting:
+            batch.append(self._waiting.popleft())
+        interrupt: BaseException | None = None
         try:
             self._together(batch)
-        except BaseException:  # noqa: BLE001 - one piece of work failed: let each succeed or fail by itself
+        except BaseException as error:  # noqa: BLE001 - let each piece succeed or fail by itself
+            interrupt = None if isinstance(error, Exception) else error
             self._roll_back()
             for item in batch:
-                item.error = None
-                try:
-                    item.result = self._alone(item.work)
-                except BaseException as error:  # noqa: BLE001 - raised by its own thread
-                    item.error = error
+                self._by_itself(item)
         for item in batch:
             item.done = True
             item.wake.release()
+        if interrupt is not None:
+            raise interrupt
+
+    def _by_itself(self, item: _Waiting) -> None:
+        try:
+            item.error = None
+            item.result = self._alone(item.work)
+        except BaseException as error:  # noqa: BLE001 - raised by its own thread
+            item.error = error
 
     def _together(self, batch: list[_Waiting]) -> None:
-        self._begin()
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            self._begin_when_free(error)
         for item in batch:
+            written = self._connection.total_changes
             try:
                 item.result = item.work()
             except QueueError as error:
+                if self._connection.total_changes != written:
+                    raise
                 item.error = error
         self._execute("COMMIT")
 
     def _hand_on(self) -> None:
-        with self._guard:
+        """Let a waiting thread lead, or nobody."""
+        while True:
             if self._waiting:
+                self._waiting[0].chosen = True
                 self._waiting[0].wake.release()
-            else:
-                self._busy = False
-
-    def _begin(self) -> None:
-        try:
-            self._execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise _plain(error) from error
-            self._begin_when_free(error)
+                return
+            self._lead.release()
+            if not self._waiting or not self._lead.acquire(blocking=False):
+                return
 
     def _begin_when_free(self, error: sqlite3.OperationalError) -> None:
         """Ask again in short steps: SQLite's own busy handler sleeps up to 100 ms at a time."""
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise _plain(error) from error
         give_up = monotonic() + self._busy_timeout
         pause = 0.00005
         while monotonic() < give_up:
@@ -176,13 +189,24 @@ class GroupCommit:
         ) from error
 
     def _roll_back(self) -> None:
-        try:
+        # after some errors (disk full, I/O) SQLite has already rolled back by itself
+        with suppress(sqlite3.OperationalError):
             self._execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            # SQLite has already rolled back by itself (disk full, I/O error)
-            self._undo()
-        else:
-            self._undo()
+        self._undo()
+
+
+def _wait_for(mine: _Waiting) -> BaseException | None:
+    """Wait until the work is done or this thread is to lead; return what interrupted the wait.
+
+    A thread that was chosen must lead, so an interrupt (Ctrl-C) is raised only after that.
+    """
+    interrupt: BaseException | None = None
+    while not (mine.done or mine.chosen):
+        try:
+            mine.wake.acquire()
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            interrupt = error
+    return interrupt
 
 
 def _plain(error: sqlite3.Error) -> QueueError:

@@ -18,28 +18,16 @@ Run = tuple[int, int, "Token | None"]
 """Neighbouring tasks [low, high] under one token."""
 
 
-def runs(refs: list[tuple[int, Token | None]]) -> list[Run]:
-    """Join neighbouring ids with equal tokens; `refs` in order of their ids."""
-    if not refs:
+def runs(ids: list[int], tokens: list[Token | None]) -> list[Run]:
+    """Join neighbouring ids with equal tokens; the ids go up."""
+    if not ids:
         return []
-    low, token = refs[0]
-    high = refs[-1][0]
-    if high - low == len(refs) - 1:
-        expected = low
-        for task_id, other in refs:
-            if task_id != expected or other is not token:
-                break
-            expected += 1
-        else:
-            return [(low, high, token)]
-    return _runs(refs)
-
-
-def _runs(refs: list[tuple[int, Token | None]]) -> list[Run]:
+    low, high, token = ids[0], ids[-1], tokens[0]
+    if high - low == len(ids) - 1 and tokens.count(token) == len(ids):
+        return [(low, high, token)]
     found: list[Run] = []
-    low, token = refs[0]
     high = low
-    for task_id, other in refs[1:]:
+    for task_id, other in zip(ids[1:], tokens[1:], strict=True):
         if task_id == high + 1 and other == token:
             high = task_id
         elif task_id != high:

@@ -67,7 +67,10 @@ class Piece(NamedTuple):
 class Ledger:
     """One connection's view of the tables."""
 
-    def __init__(self, connection: sqlite3.Connection, values: Values) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, values: Values, *, alone: bool = False
+    ) -> None:
+        self._alone = alone
         self.execute = connection.cursor().execute
         self.many = connection.cursor().executemany
         self.values = values
@@ -89,7 +92,9 @@ class Ledger:
 
     def refresh(self) -> None:
         """Learn what other processes have written since the last call."""
-        version = self.execute(SQL.data_version).fetchone()[0]
+        if self._alone and self._version == 0:
+            return
+        version = 0 if self._alone else self.execute(SQL.data_version).fetchone()[0]
         if version != self._version:
             self._version = version
             self.foreign = True

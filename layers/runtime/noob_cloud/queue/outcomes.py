@@ -42,15 +42,14 @@ class Backoff:
 class Results:
     """Tasks and their packed results, in order of the ids."""
 
-    __slots__ = ("refs", "values")
+    __slots__ = ("ids", "tokens", "values")
 
-    def __init__(self, refs: list[tuple[int, Token | None]], values: list[Any]) -> None:
-        ids = [ref[0] for ref in refs]
+    def __init__(self, ids: list[int], tokens: list[Token | None], values: list[Any]) -> None:
         if any(map(gt, ids, ids[1:])):
-            order = sorted(range(len(refs)), key=ids.__getitem__)
-            refs = [refs[i] for i in order]
-            values = [values[i] for i in order]
-        self.refs = refs
+            order = sorted(range(len(ids)), key=ids.__getitem__)
+            ids, tokens, values = ([x[i] for i in order] for x in (ids, tokens, values))
+        self.ids = ids
+        self.tokens = tokens
         self.values = values
 
 
@@ -58,8 +57,8 @@ def complete(ledger: Ledger, results: Results, now: float) -> list[int]:
     """Settle tasks with their results; return the ids that are lost."""
     lost: list[int] = []
     at = 0
-    for low, high, token in leases.runs(results.refs):
-        while results.refs[at][0] < low:
+    for low, high, token in leases.runs(results.ids, results.tokens):
+        while results.ids[at] < low:
             at += 1  # the same task twice: the first result counts
         for piece in ledger.held(low, high, token):
             if isinstance(piece, int):

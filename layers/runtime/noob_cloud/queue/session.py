@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakSet
 
 from noob_cloud.exceptions import QueueError
 from noob_cloud.queue import outcomes, timers
@@ -20,6 +23,7 @@ from noob_cloud.queue.stored import StoredTask
 from noob_cloud.task import Task, Token
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
     from noob_cloud.queue.interface import TaskRef
@@ -30,6 +34,18 @@ POLL = 0.05
 """How often, in seconds, a waiting call looks for what another process has done."""
 JUMP = 2.0
 """A wall clock that moves this far, in seconds, against the steady one has been set."""
+
+
+_sessions: WeakSet[Session] = WeakSet()
+
+
+def _after_fork() -> None:
+    """A child opens files anew: SQLite's connections and our locks belong to the parent."""
+    for session in list(_sessions):
+        session.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Session:
@@ -65,24 +81,37 @@ class Session:
         self._news = threading.Condition()
         self._listeners = 0
         self._opening = threading.Lock()
+        self._abandoned: list[sqlite3.Connection] = []
+        self._usable = False
         self._open()
+        _sessions.add(self)
 
     def _open(self) -> None:
         self._connection = connect(
             self.path, synchronous=self._synchronous, exclusive=self._exclusive
         )
-        self._ledger = Ledger(self._connection, self._values)
+        self._ledger = Ledger(
+            self._connection, self._values, alone=self._exclusive or self.path is None
+        )
         self._commits = GroupCommit(self._connection, self._ledger.undo)
-        self._pid: int | None = os.getpid()
+        self._usable = True
         self._offset = self._clock.offset()
         self._commits.run(self._set_clock)
 
     def close(self) -> None:
         """Close the file; the next call opens it again. A queue in memory is gone."""
         with self._opening:
-            if self._pid == os.getpid():
-                self._commits.close(self._connection)
-            self._pid = None
+            if self._usable:
+                self._usable = False
+                self._commits.close()
+
+    def abandon(self) -> None:
+        """Forget the open file without closing it; the next call opens it again."""
+        self._usable = False
+        self._abandoned.append(self._connection)  # closing it would drop the parent's locks
+        self._opening = threading.Lock()
+        self._news = threading.Condition()
+        self._listeners = 0
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +120,7 @@ class Session:
         self.close()
 
     def _run(self, work: Callable[[], T]) -> T:
-        if self._pid != os.getpid():
+        if not self._usable:
             self._reopen()
         return self._commits.run(work)
 
@@ -106,7 +135,7 @@ class Session:
 
     def _reopen(self) -> None:
         with self._opening:
-            if self._pid == os.getpid():
+            if self._usable:
                 return
             if self.path is None:
                 raise QueueError("a queue in memory ends when it is closed, or its process forks")
@@ -168,28 +197,39 @@ class Session:
             return task.task_id, task.token
         return task
 
+    def _columns(self, tasks: Sequence[TaskRef]) -> tuple[list[int], list[Token | None]]:
+        """Ids and tokens."""
+        if set(map(type, tasks)) == _STORED:
+            return list(map(_ID, tasks)), list(map(_TOKEN, map(_PLACE, tasks)))
+        refs = [self._ref(task) for task in tasks]
+        return [ref[0] for ref in refs], [ref[1] for ref in refs]
+
     def _refs(
         self, tasks: TaskRef | Sequence[TaskRef]
-    ) -> tuple[list[tuple[int, Token | None]], bool]:
-        """Each reference, in order of the ids, and whether it was a single one."""
-        if isinstance(tasks, (int, Task)):
-            return [self._ref(tasks)], True
-        if isinstance(tasks, tuple) and isinstance(tasks[-1], Token):
-            return [tasks], True
-        return sorted(map(self._ref, tasks), key=_first), False
+    ) -> tuple[tuple[list[int], list[Token | None]], bool]:
+        """Ids, going up, and tokens; and whether a single task was given."""
+        if isinstance(tasks, (int, Task)) or (
+            isinstance(tasks, tuple) and tasks and isinstance(tasks[-1], Token)
+        ):
+            task_id, token = self._ref(tasks)
+            return ([task_id], [token]), True
+        ids, tokens = self._columns(tasks)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        return ([ids[i] for i in order], [tokens[i] for i in order]), False
 
     def _hold(self, tasks: list[StoredTask]) -> list[Task]:
         """Remember the tokens of claimed tasks, for callers who name a task by its id alone."""
-        held = self._held
-        for task in tasks:
-            held[task.task_id] = task._place.token  # type: ignore[assignment] # noqa: SLF001 - a claim has one
-        return list(tasks)
+        if tasks:
+            places = map(_PLACE, tasks)
+            self._held.update(zip(map(_ID, tasks), map(_TOKEN, places), strict=True))
+        return tasks  # type: ignore[return-value] # each of them is a Task
 
     def _let_go(self, task_ids: Iterable[int]) -> None:
-        held = self._held
-        for task_id in task_ids:
-            held.pop(task_id, None)
+        for _ in map(self._held.pop, task_ids, repeat(None)):
+            continue
 
 
-def _first(item: tuple[int, Token | None]) -> int:
-    return item[0]
+_ID = attrgetter("task_id")
+_PLACE = attrgetter("_place")
+_TOKEN = attrgetter("token")
+_STORED = {StoredTask}

@@ -248,10 +248,10 @@ class TaskQueue(Upkeep):
         refs, single = self._refs(tasks)
         seconds = self.lease_seconds if lease_seconds is None else lease_seconds
         at = self._now(now)
-        reply = self._run(lambda: leases.heartbeat(self._ledger, leases.runs(refs), seconds, at))
+        reply = self._run(lambda: leases.heartbeat(self._ledger, leases.runs(*refs), seconds, at))
         self._let_go(reply.lost)
         if single and reply.lost and not reply.cancelled:
-            self._run(lambda: self._ledger.hold(*refs[0]))
+            self._run(lambda: self._ledger.hold(refs[0][0], refs[1][0]))
         return reply
 
     def release(self, tasks: TaskRef | Sequence[TaskRef], *, now: float | None = None) -> None:
@@ -264,12 +264,12 @@ class TaskQueue(Upkeep):
 
         def work() -> list[int]:
             if single:
-                self._ledger.hold(*refs[0])
-            return leases.release(self._ledger, leases.runs(refs))
+                self._ledger.hold(refs[0][0], refs[1][0])
+            return leases.release(self._ledger, leases.runs(*refs))
 
         self._now(now)
         self._run(work)
-        self._let_go(task_id for task_id, _ in refs)
+        self._let_go(refs[0])
         self._tell()
 
     # ---- outcomes
@@ -325,17 +325,14 @@ class TaskQueue(Upkeep):
         return lost, self._hold(found)
 
     def _pack_results(self, results: Iterable[tuple[TaskRef, Any]]) -> outcomes.Results:
-        refs: list[tuple[int, Token | None]] = []
-        values: list[Any] = []
-        ref = self._ref
-        for task, result in results:
-            refs.append(ref(task))
-            values.append(result)
-        return outcomes.Results(refs, self._values.pack_all(values))
+        columns = list(zip(*results, strict=True))
+        if not columns:
+            return outcomes.Results([], [], [])
+        return outcomes.Results(*self._columns(columns[0]), self._values.pack_all(columns[1]))
 
     def _settled(self, packed: outcomes.Results, lost: list[int]) -> None:
         refused = set(lost)
-        self._let_go(x for x, _ in packed.refs if x not in refused)
+        self._let_go(packed.ids if not lost else [x for x in packed.ids if x not in refused])
         self._tell()
 
     def fail_task(

@@ -12,7 +12,8 @@ class Statements:
     """`Statements.of(path).claim_head` is the text under `-- name: claim_head` in that file."""
 
     def __init__(self, queries: dict[str, str]) -> None:
-        self._queries = queries
+        self._names = list(queries)
+        self.__dict__.update(queries)
 
     @classmethod
     def of(cls, path: Path) -> Statements:
@@ -27,14 +28,11 @@ class Statements:
         return cls(queries)
 
     def __getattr__(self, name: str) -> str:
-        try:
-            return self._queries[name]
-        except KeyError:
-            raise AttributeError(f"no query is named {name}") from None
+        raise AttributeError(f"no query is named {name}")
 
     def names(self) -> list[str]:
         """Every name, in the order of the file."""
-        return list(self._queries)
+        return list(self._names)
 
 
 SQL = Statements.of(Path(__file__).with_name("sqlite.sql"))

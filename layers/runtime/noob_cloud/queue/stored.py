@@ -19,9 +19,15 @@ _new = object.__new__
 class Place:
     """Where tasks of one chunk stand together: what a claim or a look found."""
 
-    __slots__ = ("available_at", "chunk", "decode", "error", "finished_at", "lease_expires_at",
-                 "results", "started_at", "status", "terms", "token", "traceback", "values",
-                 "worker_id")  # fmt: skip
+    token: Token | None = None
+    worker_id: str | None = None
+    lease_expires_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    results: Any = None
+    """Packed result, for a place of one task."""
+    error: str | None = None
+    traceback: str | None = None
 
     def __init__(
         self, chunk: Chunk, terms: Terms, values: Values, status: TaskStatus, *, decode: bool
@@ -31,16 +37,7 @@ class Place:
         self.values = values
         self.status = status
         self.decode = decode
-        self.token: Token | None = None
-        self.worker_id: str | None = None
-        self.lease_expires_at: float | None = None
-        self.started_at: float | None = None
-        self.finished_at: float | None = None
         self.available_at: float = chunk.available_at
-        self.results: Any = None
-        """Packed result, for a place of one task."""
-        self.error: str | None = None
-        self.traceback: str | None = None
 
 
 class StoredTask(Task):

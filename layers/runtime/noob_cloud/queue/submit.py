@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.queue.bodies import pack, pack_chunk
@@ -22,6 +23,10 @@ CHUNK = 256
 CHUNK_BYTES = 1 << 20
 """A chunk whose body is larger is split."""
 
+_OWN = ("node_id", "epoch", "data", "idempotency_key")
+"""What each task of a chunk has of its own."""
+_MISSING = object()
+_NO_TAGS: frozenset[str] = frozenset()
 _DEFAULTS: dict[str, Any] = {
     "priority": TaskPriority.NORMAL,
     "affinity_tags": (),
@@ -91,9 +96,11 @@ def terms_of(
 
 def tag_set(tags: Iterable[str], name: str = "affinity_tags") -> frozenset[str]:
     """Return the tags as a set; a single string is a mistake."""
+    if not tags:
+        return _NO_TAGS
     if isinstance(tags, str):
         raise TypeError(f"{name} is a list of tags, not the string {tags!r}")
-    found = frozenset(tags or ())
+    found = frozenset(tags)
     for tag in found:
         if not isinstance(tag, str) or not tag:
             raise TypeError(f"{name} holds {tag!r}, and a tag is a string that is not empty")
@@ -158,55 +165,85 @@ class Batch:
         self.nodes: list[str] = []
         self.epochs: list[Any] = []
         self.payloads: list[Any] = []
-        self.places: list[int] = []
+        self.places: Any = []
         """Where each stands in the caller's list."""
         self.uniques: list[str | None] | None = None
+
+    def add(self, task: list[Any], place: int) -> None:
+        """Add a task's node, epoch, data and idempotency key."""
+        node, epoch, data, unique = task
+        if unique is not None and self.uniques is None:
+            self.uniques = [None] * len(self.nodes)
+        if self.uniques is not None:
+            self.uniques.append(unique)
+        self.nodes.append(node)
+        self.epochs.append(epoch)
+        self.payloads.append(data)
+        self.places.append(place)
 
 
 def gather(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Batch], int]:
     """Sort entries of `submit_many` into batches that are scheduled alike; also return how many."""
-    batches: list[Batch] = []
-    by_rest: dict[Any, Batch] = {}
-    last_rest: dict[str, Any] | None = None
-    count = 0
-    for entry in tasks:
+    entries = tasks if isinstance(tasks, list) else list(tasks)
+    alike = _alike(entries) if len(entries) > 1 else None
+    if alike is not None:
+        return [alike], len(entries)
+    by_terms: dict[Any, Batch] = {}
+    batch: Batch | None = None
+    last_rest: dict[str, Any] = {}
+    for place, entry in enumerate(entries):
         rest = dict(entry)
-        try:
-            node = rest.pop("node_id")
-            epoch = rest.pop("epoch")
-        except KeyError as error:
-            raise TypeError(f"entry {count} of submit_many lacks {error}") from None
-        data = rest.pop("data", None)
-        unique = rest.pop("idempotency_key", None)
-        if rest != last_rest:
+        task = [rest.pop(name, _MISSING) for name in _OWN]
+        if batch is None or rest != last_rest:
             last_rest = rest
             recipe = Recipe.of(rest)
-            name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id, unique is not None)
-            batch = by_rest.get(name)
-            if batch is None:
-                batch = by_rest[name] = Batch(recipe)
-                batches.append(batch)
-        if type(node) is not str or not node:
-            _node(node)
-        batch.nodes.append(node)
-        batch.epochs.append(epoch)
-        batch.payloads.append(data)
-        batch.places.append(count)
-        if unique is not None:
-            if batch.uniques is None:
-                batch.uniques = [None] * (len(batch.nodes) - 1)
-            batch.uniques.append(_name(unique, "idempotency_key"))
-        elif batch.uniques is not None:
-            batch.uniques.append(None)
-        count += 1
-    return batches, count
+            name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id)
+            batch = by_terms.setdefault(name, Batch(recipe))
+        _check_own(task, place)
+        batch.add(task, place)
+    return list(by_terms.values()), len(entries)
+
+
+def _alike(entries: list[Mapping[str, Any]]) -> Batch | None:
+    """The one batch of entries that differ in node, epoch and data at most; None if they don't."""
+    first = entries[0]
+    names = list(first)
+    if len(names) < len(_OWN) - 1 or set(map(len, entries)) != {len(names)}:
+        return None
+    try:
+        columns = dict(zip(names, zip(*map(itemgetter(*names), entries), strict=True), strict=True))
+    except KeyError:
+        return None
+    own = [columns.pop(name, None) for name in _OWN]
+    if own[0] is None or own[1] is None or own[3] is not None:
+        return None
+    if any(column.count(column[0]) < len(entries) for column in columns.values()):
+        return None
+    if set(map(type, own[0])) != {str} or "" in own[0]:
+        return None
+    batch = Batch(Recipe.of({name: column[0] for name, column in columns.items()}))
+    batch.nodes = list(own[0])
+    batch.epochs = list(own[1])
+    batch.payloads = [None] * len(entries) if own[2] is None else list(own[2])
+    batch.places = range(len(entries))
+    return batch
+
+
+def _check_own(task: list[Any], place: int) -> None:
+    node, epoch, data, unique = task
+    if node is _MISSING or epoch is _MISSING:
+        what = "node_id" if node is _MISSING else "epoch"
+        raise TypeError(f"entry {place} of submit_many lacks {what}")
+    _node(node)
+    task[2] = None if data is _MISSING else data
+    task[3] = None if unique is _MISSING else _name(unique, "idempotency_key")
 
 
 def pack_batch(ledger: Ledger, batch: Batch) -> None:
     """Turn values into what the rows hold; outside of the transaction, since it may take long."""
     pack = ledger.values.pack
     batch.payloads = ledger.values.pack_all(batch.payloads)
-    if any(type(epoch) is not int for epoch in batch.epochs):
+    if set(map(type, batch.epochs)) != {int}:
         batch.epochs = [pack(epoch) for epoch in batch.epochs]
 
 
@@ -225,6 +262,8 @@ def add_batches(ledger: Ledger, batches: list[Batch], count: int, now: float) ->
                 ids[batch.places[index]] = task_id
         start = last + 1
         last = _add_batch(ledger, batch, chosen, last, now)
+        if len(chosen) == count and batch.uniques is None:
+            return list(range(start, last + 1))
         for task_id, index in enumerate(chosen, start):
             ids[batch.places[index]] = task_id
         if batch.uniques is not None:
@@ -239,9 +278,9 @@ def _add_batch(ledger: Ledger, batch: Batch, chosen: Any, last: int, now: float)
     terms_id = ledger.words.terms_id(recipe.terms)
     first_key = ledger.lane_for(recipe.terms, recipe.key).first_key
     first_key |= recipe.terms.priority << 40
-    columns: tuple[Any, Any, Any, Any] = batch.nodes, batch.epochs, batch.payloads, batch.uniques
+    columns: list[Any] = [batch.nodes, batch.epochs, batch.payloads, batch.uniques]
     if len(chosen) < len(batch.nodes):
-        columns = tuple(c if c is None else [c[i] for i in chosen] for c in columns)  # type: ignore[assignment]
+        columns = [c if c is None else [c[i] for i in chosen] for c in columns]
     for low in range(0, len(chosen), CHUNK):
         part = [None if c is None else c[low : low + CHUNK] for c in columns]
         for n, body in _bodies(part):
