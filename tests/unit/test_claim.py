@@ -72,7 +72,7 @@ class Worker:
             self.slots,
             worker_id="w1",
             hand_tube=source.cid if source else None,
-            documents=lambda cid: {source.cid: source.document}[cid] if source else b"",
+            documents=None if source is None else {source.cid: source.document}.__getitem__,
             **{**defaults, **options},
         )
         self.thread = Thread(target=self.loop.run, daemon=True)

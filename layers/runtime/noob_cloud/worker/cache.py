@@ -139,6 +139,11 @@ class TubeCache:
             old.close()
         return source.cid
 
+    def discard(self, cid: str) -> None:
+        """Forget a tube that does not load."""
+        with self._lock:
+            self._tubes.pop(cid, None)
+
     @contextmanager
     def lend(self, cid: str) -> Iterator[CachedTube]:
         """Hold a tube while it is used.

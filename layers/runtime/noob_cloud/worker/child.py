@@ -117,13 +117,17 @@ def task_body(*, tube: str | None, node_id: str, epoch: int, payload: bytes) -> 
 
 def load(document: bytes, tubes: TubeCache) -> Reply:
     """Load a tube now; the outcome's value holds its cid and the names of its nodes."""
+    cid = ""
     try:
         cid = tubes.add(document)
         with tubes.lend(cid) as cached:
             nodes = sorted(cached.tube.nodes)
+    except LimitError as error:
+        return TOO_LARGE, str(error).encode()
     except CodecError as error:
         return MALFORMED, str(error).encode()
     except BaseException as error:  # noqa: BLE001 - importing a tube's modules runs their code
+        tubes.discard(cid)
         return packed(outcome_of_error(error))
     return packed(Outcome(ok=True, value={"cid": cid, "nodes": nodes}))
 

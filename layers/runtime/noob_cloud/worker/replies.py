@@ -107,7 +107,7 @@ class Health(BaseModel):
 class ActiveTask(BaseModel):
     """A task that runs now."""
 
-    task_id: str = Field(examples=["run-7/12"])
+    task_id: str = Field(examples=["run-7:12"])
     label: str = Field(examples=["denoise"])
     started_at: float = Field(description="Unix time, in seconds.", examples=[1795411200.5])
     timeout_seconds: float | None = Field(examples=[300.0])
@@ -124,7 +124,7 @@ class LoadedTube(BaseModel):
 class Cancelled(BaseModel):
     """A task that was told to stop."""
 
-    task_id: str = Field(examples=["run-7/12"])
+    task_id: str = Field(examples=["run-7:12"])
     cancelled: bool = Field(examples=[True])
 
 

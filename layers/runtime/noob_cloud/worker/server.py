@@ -55,9 +55,8 @@ def _identity(
 
 
 Caller = Annotated[Identity, Depends(_identity)]
-TaskId = Annotated[
-    str, Path(description="The id that the caller gave the task.", min_length=1, max_length=200)
-]
+_ID = r"^[A-Za-z0-9._:@+-]{1,200}$"
+TaskId = Annotated[str, Path(description="The id that the caller gave the task.", pattern=_ID)]
 
 
 def create_app(
@@ -155,7 +154,7 @@ async def execute(
     _caller: Caller,
     task_id: Annotated[
         str | None,
-        Query(description="An id to cancel it by.", min_length=1, max_length=200),
+        Query(description="An id to cancel it by.", pattern=_ID),
     ] = None,
     label: Annotated[str, Query(description="Shown in /tasks.", max_length=200)] = "",
     limit: Annotated[
