@@ -29,12 +29,7 @@ class Drive:
         for slot, value in inputs.items():
             self.frame.put(slot, 0, value)
         self._turn = -1
-        self._held: list[str] = []
-        self._spans = {
-            asset.id: engine.plan.span_of(asset.id) or (0, 0)
-            for asset in engine.tube.state.scope_to_assets.get(AssetScope.process, [])
-        }
-        self._release = {name: span[1] for name, span in self._spans.items()}
+        self._held: list[Any] = []
 
     def run(
         self, *, remote: bool
@@ -44,51 +39,62 @@ class Drive:
         Raises:
             OddValueError: the rest of the epoch must be ordered by the scheduler core.
         """
-        try:
+        if not remote:
+            yield from self._everything()
+        else:
+            if self._scoped():
+                yield Turn(self.engine.plan.last_level)
+                self.hold()
             for level in self.engine.plan.levels:
-                yield from self._local(level, remote=remote)
-                if remote:
-                    yield from self._remote([stage for stage in level if stage.remote])
-                self._let_go(level[0].level)
-        finally:
-            self._let_go(None)
+                yield from self._local(level)
+                yield from self._remote([stage for stage in level if stage.remote])
         return self.frame.returned.value(self.engine.graph.returns)
 
-    def hold(self, names: list[str]) -> None:
-        """Enter assets of the epoch's scope that are not held yet."""
-        for asset in self.engine.tube.state.scope_to_assets.get(AssetScope.process, []):
-            if asset.id in names and asset.id not in self._held:
-                asset.init()
-                self._held.append(asset.id)
+    def _scoped(self) -> list[Any]:
+        return self.engine.tube.state.scope_to_assets.get(AssetScope.process, [])
 
-    def _let_go(self, level: int | None) -> None:
+    def hold(self) -> None:
+        """Enter the assets of the epoch's scope; a no-op if they are held."""
+        for asset in self._scoped()[len(self._held) :]:
+            asset.init()
+            self._held.append(asset)
+
+    def let_go(self) -> None:
+        """Exit the assets of the epoch's scope, each whatever the others raise."""
         errors = []
-        for asset in self.engine.tube.state.scope_to_assets.get(AssetScope.process, []):
-            if asset.id in self._held and (level is None or self._release[asset.id] <= level):
-                self._held.remove(asset.id)
-                try:
-                    asset.deinit()
-                except Exception as error:  # noqa: BLE001 - the others must exit as well
-                    errors.append(error)
+        while self._held:
+            try:
+                self._held.pop().deinit()
+            except Exception as error:  # noqa: BLE001 - the others must exit as well
+                errors.append(error)
         if errors:
             raise errors[0]
 
-    def _local(self, level: tuple[Stage, ...], *, remote: bool) -> Generator[Turn, None, None]:
+    def _everything(self) -> Generator[Turn, None, None]:
+        """Run every step here, in upstream's order."""
+        yield Turn(self.engine.plan.last_level)
+        self.engine.still_running(self.frame.number)
+        self.hold()
+        for step in self.engine.graph.steps:
+            self._step(step)
+
+    def _step(self, step: Step) -> None:
+        shadowed = step.id in self.engine.shadowed
+        for row in range(self.frame.count(step.scope)):
+            if self.frame.runs(step, row, shadowed=shadowed):
+                self._call(step, row)
+
+    def _local(self, level: tuple[Stage, ...]) -> Generator[Turn, None, None]:
         engine = self.engine
         for stage in level:
-            if stage.remote and remote:
+            if stage.remote:
                 continue
             turn = engine.plan.turn_of(stage)
             if turn is not None and turn > self._turn:
                 yield Turn(turn)
                 self._turn = turn
                 engine.still_running(self.frame.number)
-            self.hold([name for name, span in self._spans.items() if span[0] <= stage.level])
-            for node in stage.nodes:
-                step = engine.steps[node]
-                for row in range(self.frame.count(step.scope)):
-                    if self.frame.runs(step, row, shadowed=node in engine.shadowed):
-                        self._call(step, row)
+            self._step(engine.steps[stage.nodes[0]])
 
     def _remote(
         self, stages: list[Stage]

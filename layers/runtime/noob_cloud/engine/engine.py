@@ -15,6 +15,7 @@ from noob.utils import iscoroutinefunction_partial
 from noob_core.exceptions import SchedulerExhaustedError
 
 from noob_cloud.engine.calls import Loops, OddValueError, bind
+from noob_cloud.engine.compiled import Compiled
 from noob_cloud.engine.drive import Drive
 from noob_cloud.engine.ledger import Ledger
 from noob_cloud.engine.nested import start_nested
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from noob.event import Event, MetaEvent
     from noob.runner import TubeRunner
 
-    from noob_cloud.engine.frame import Emitted
+    from noob_cloud.engine.frame import Emitted, Frame
     from noob_cloud.plan.graph import Graph, Step
     from noob_cloud.plan.nouns import Call, Row, Turn
 
@@ -57,16 +58,23 @@ class Engine:
         self.tube = tube
         self.plan = plan or Plan(tube)
         self.runner = runner
-        self.store = store or LazyStore()
+        self.store = store if store is not None else LazyStore()
+        self.store.engine = self
         self.callbacks: list[Callable[[Event | MetaEvent], None]] = []
         self.running = False
         self.watched = False
         """Whether callbacks are called while an epoch runs (and not after it)."""
-        self.value: Any = None
-        """What the last epoch returned."""
         self._loops = Loops()
         self._live: list[Any] = []
         self._calls: dict[str, Callable[..., Any]] = {}
+        self.last: Any = None
+        """The last epoch's record: a `Record`, or what the compiled code left."""
+        self.compiled: Compiled | None = None
+        self.noev: list[tuple[int, int]] = []
+        """(slot, row) of each NoEvent of the epoch that is running."""
+        self.run: Any = None
+        self.ready = False
+        """Whether `run` may be called without a further look."""
         self.ordered: str | None = None
         """Why epochs are ordered by the scheduler core from now on, if they are."""
         self._adopt()
@@ -77,9 +85,12 @@ class Engine:
         """Read the plan, and where the scheduler core stands."""
         plan = self.plan
         self.core: Any = plan.core
+        self.scheduler = self.tube.scheduler
         self.graph: Graph = plan.graph
         self.steps: dict[str, Step] = self.graph.by_id
         self.ordered = self.graph.irregular
+        self.compiled = None
+        self.ready = False
         self.shadowed = _behind_maps(self.graph)
         first = self.core.first_active_epoch()
         log = self.core.epoch_log
@@ -161,6 +172,8 @@ class Engine:
         """
         live, self._live = self._live, []
         self.running = False
+        self.ready = False
+        self.compiled = None
         self._calls = {}
         first: BaseException | None = None
         for one in live:
@@ -184,6 +197,8 @@ class Engine:
             function()
 
     def _bind(self) -> None:
+        self.compiled = None
+        self.ready = False
         self._calls = {step.id: bind(step, self._loops) for step in self.graph.steps}
 
     def call(self, step: Step, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -323,24 +338,54 @@ class Engine:
         value: Any
         if self.ordered is None:
             drive = Drive(self, number, inputs)
-            record = drive.frame
             try:
-                value = yield from drive.run(remote=remote)
-            except OddValueError as odd:
-                record, value = yield from self._take_over(
-                    odd, number, inputs, drive, remote=remote
-                )
-            else:
-                if self.watched:
-                    self.announce_end(record.ended())
+                record, value = yield from self._compiled(drive, inputs, remote=remote)
+            finally:
+                drive.let_go()
         else:
-            record, value = yield from self._ledger(number, inputs, None, remote=remote)
-        self.value = value
-        self.store.read_from(record)
+            ledger = Ledger(self, number, inputs)
+            with self.epoch_assets() as enter:
+                value = yield from ledger.drive(remote=remote, began=enter)
+            record = ledger
+        record.value = value
+        self.last = record
         return Finished(record.root, value, self.exhausted, record, self.store)
 
+    def _compiled(
+        self, drive: Drive, inputs: dict[int, Any], *, remote: bool
+    ) -> Generator[Any, Any, tuple[Any, Any]]:
+        """Drive an epoch by the plan; leave the rest of it to the scheduler core if it must be."""
+        frame = drive.frame
+        try:
+            value = yield from drive.run(remote=remote)
+        except OddValueError as odd:
+            ledger = self.take_over(odd, frame, inputs)
+            return ledger, (yield from ledger.drive(remote=remote, began=drive.hold))
+        if self.watched:
+            self.announce_end(frame.ended())
+        return frame, value
+
+    def take_over(self, odd: OddValueError, frame: Frame, inputs: dict[int, Any]) -> Ledger:
+        """Leave this epoch, and those after it, to the scheduler core."""
+        if self.ordered is None:
+            self.ordered = odd.why
+        self.ready = False
+        return Ledger(self, frame.number, inputs, frame, odd)
+
     def process(self, given: Mapping[str, Any] | None = None) -> Any:
-        """Run one epoch in this process; return the tube's value."""
+        """Run one epoch in this process; return the tube's value.
+
+        Raises:
+            SchedulerExhaustedError: the sources have ended.
+            Exception: what a node raised, the epoch ended and its assets exited.
+        """
+        if not self.running:
+            self.init()
+        self.refresh()
+        if self.ordered is None:
+            if self.compiled is None or self.compiled.watched != self.watched:
+                self.compiled = Compiled(self)
+            return self.compiled.process(given or {})
         drive = self.drive(given, remote=False)
         try:
             while True:
@@ -348,10 +393,14 @@ class Engine:
         except StopIteration as stop:
             return stop.value.value
 
+    def record(self) -> Any:
+        """Return the last epoch's record."""
+        last = self.last
+        return last[-1].record(last) if type(last) is tuple else last
+
     def finish(self, finished: Finished) -> None:
         """Show an epoch's events in the store, and to callbacks that were not called during it."""
-        self.value = finished.value
-        self.store.read_from(finished.record)
+        self.last = finished.record
         if self.callbacks and not self.watched:
             self.watched = True
             try:
@@ -377,22 +426,6 @@ class Engine:
             row if row.where == "off" else replace(row, how="scheduler", why=row.why + why)
             for row in rows
         ]
-
-    def _take_over(
-        self, odd: OddValueError, number: int, inputs: dict[int, Any], drive: Drive, *, remote: bool
-    ) -> Generator[Any, Any, tuple[Ledger, Any]]:
-        """Leave the rest of an epoch to the scheduler core."""
-        if self.ordered is None:
-            self.ordered = odd.why
-        return (yield from self._ledger(number, inputs, drive, remote=remote))
-
-    def _ledger(
-        self, number: int, inputs: dict[int, Any], drive: Drive | None, *, remote: bool
-    ) -> Generator[Any, Any, tuple[Ledger, Any]]:
-        ledger = Ledger(self, number, inputs, None if drive is None else drive.frame)
-        with self.epoch_assets() as enter:
-            value = yield from ledger.drive(remote=remote, began=enter)
-        return ledger, value
 
     @contextmanager
     def epoch_assets(self) -> Iterator[Callable[[], None]]:

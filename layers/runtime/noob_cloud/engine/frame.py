@@ -34,7 +34,17 @@ class Rows:
 class Frame:
     """One epoch: what was emitted so far, and in which order."""
 
-    __slots__ = ("columns", "expired", "graph", "log", "number", "returned", "root", "rows")
+    __slots__ = (
+        "columns",
+        "expired",
+        "graph",
+        "log",
+        "number",
+        "returned",
+        "root",
+        "rows",
+        "value",
+    )
 
     def __init__(self, graph: Graph, number: int) -> None:
         self.graph = graph
@@ -48,6 +58,8 @@ class Frame:
         self.log: list[tuple[Step, int, list[tuple[int, Scope, int, Any]]]] = []
         """In order: step, row, and (slot, scope, row, value) of each event."""
         self.returned = Returned()
+        self.value: Any = None
+        """What the tube returned."""
 
     def count(self, scope: Scope) -> int:
         """Return how many rows a scope has so far."""
@@ -122,9 +134,9 @@ class Frame:
         ]
         if not absent:
             return True
-        if step.kind is Kind.RETURN and len(absent) == len(step.args):
-            return False
         if shadowed:
+            if step.kind is Kind.RETURN and len(absent) == len(step.args):
+                return False  # nothing came: whether it is called makes no difference
             raise OddValueError(
                 step, row, MISSING, f"{step.id} lacks an optional argument behind a map"
             )

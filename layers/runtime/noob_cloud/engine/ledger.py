@@ -22,6 +22,7 @@ from noob_cloud.task import MISSING
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from noob_cloud.engine.calls import OddValueError
     from noob_cloud.engine.engine import Engine
     from noob_cloud.engine.frame import Emitted, Frame
     from noob_cloud.plan.graph import Step
@@ -36,6 +37,7 @@ class Ledger:
         number: int,
         inputs: dict[int, Any],
         frame: Frame | None = None,
+        odd: OddValueError | None = None,
     ) -> None:
         self.engine = engine
         self.root = Epoch(number)
@@ -45,12 +47,20 @@ class Ledger:
         self.calls: list[list[Emitted]] = []
         self.ends: list[Epoch] = []
         self.returned = Returned()
+        self.value: Any = None
         self.known: dict[tuple[Epoch, str], list[Emitted]] = {}
         """What was called before the ledger took over."""
+        self.said: set[tuple[Epoch, str]] = set()
+        """Those of them that callbacks and assets have seen."""
         if frame is not None:
             for (step, row, _), events in zip(frame.log, frame.emitted(), strict=True):
                 if step.kind is not Kind.RETURN:
                     self.known[(frame.epoch(step.scope, row), step.id)] = events
+            self.said = set(self.known)
+            if odd is not None and odd.raw is not MISSING:
+                epoch = frame.epoch(odd.step.scope, odd.row)
+                if (epoch, odd.step.id) not in self.known:
+                    self.known[(epoch, odd.step.id)] = self._events(odd.step, epoch, odd.raw)
 
     def emitted(self) -> Iterator[list[Emitted]]:
         """Yield the events of each call, in the order of the calls."""
@@ -84,7 +94,6 @@ class Ledger:
             return None
         began()
         steps = self.engine.steps
-        last: Step | None = None
         try:
             while core.is_active_at(self.root):
                 ready = core.get_ready_at(self.root)
@@ -96,17 +105,15 @@ class Ledger:
                     if step is None:
                         core.done(epoch, node)
                         continue
-                    last = step
                     events = outcomes.get((epoch, node))
                     if events is None:
                         events = self._run(step, epoch)
-                    self._record(step, events)
+                    self._record(step, events, said=(epoch, node) in self.said)
         finally:
             if not core.epoch_completed(self.root):
                 core.end_epoch(self.root)
             if not self.ends or self.ends[-1] != self.root:
                 self.ends.append(self.root)
-        del last
         return self.returned.value(self.engine.graph.returns)
 
     def _send(
@@ -221,11 +228,12 @@ class Ledger:
                 events.append((epoch, step.id, signal, value))
         return events
 
-    def _record(self, step: Step, events: list[Emitted]) -> None:
+    def _record(self, step: Step, events: list[Emitted], *, said: bool) -> None:
         for event in events:
             epoch, node, signal, value = event
             self.values.setdefault((node, signal), {})[epoch] = (value, event)
-        self.engine.update_assets(step, events)
+        if not said:
+            self.engine.update_assets(step, events)
         self.calls.append(events)
         ended = (
             self.engine.core.update(
@@ -238,4 +246,4 @@ class Ledger:
             else []
         )
         self.ends.extend(ended)
-        self.engine.announce(events, ended)
+        self.engine.announce([] if said else events, ended)

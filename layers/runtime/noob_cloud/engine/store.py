@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from noob.store import EventDict
     from noob.types import Epoch
 
+    from noob_cloud.engine.engine import Engine
     from noob_cloud.engine.frame import Emitted
 
 
 class Record(Protocol):
     """What an epoch leaves behind."""
+
+    root: Epoch
+    value: Any
 
     def emitted(self) -> Iterator[list[Emitted]]:
         """Yield the events of each call, in the order of the calls."""
@@ -32,9 +36,9 @@ class LazyStore(EventStore):
     """Upstream's event store, of the last epoch; `events` is made when first read."""
 
     def __init__(self) -> None:
-        self._record: Record | None = None
-        self._made: EventDict | None = None
-        self._ready: dict[int, tuple[Any, Event[Any]]] = {}
+        self.engine: Engine | None = None
+        self._seen: Any = None
+        self._made: EventDict = _make_event_dict()
         super().__init__()
 
     @classmethod
@@ -42,30 +46,34 @@ class LazyStore(EventStore):
         """Make a store of one epoch, whose event ids continue those of another store."""
         store = cls()
         store.event_maker = like.event_maker
-        store.read_from(record)
+        store._fill(record)
         return store
 
     @property
     def events(self) -> EventDict:  # type: ignore[override]
         """Epoch to node to signal to events."""
-        if self._made is None:
-            self._made = _make_event_dict()
-            record, self._record = self._record, None
-            if record is not None:
-                for emitted in record.emitted():
-                    for one in emitted:
-                        self.add(self.made(one))
+        engine = self.engine
+        if engine is not None and engine.last is not self._seen:
+            self._seen = engine.last
+            self._fill(engine.record())
         return self._made
 
     @events.setter
     def events(self, events: EventDict) -> None:
         self._made = events
-        self._record = None
+        if self.engine is not None:
+            self._seen = self.engine.last
 
-    def read_from(self, record: Record) -> None:
-        """Show the events of an epoch from now on."""
-        self._record = record
-        self._made = None
+    def _fill(self, record: Record | None) -> None:
+        made = self._made = _make_event_dict()
+        self._subepochs.clear()
+        for emitted in record.emitted() if record is not None else ():
+            for one in emitted:
+                epoch, node, signal, _ = one
+                made[epoch][node][signal].append(self.made(one))
+                if not epoch.is_root:
+                    for parent in epoch.parents:
+                        self._subepochs[parent].add(epoch)
 
     def made(self, emitted: Emitted) -> Event[Any]:
         """Return the event that says what was emitted."""

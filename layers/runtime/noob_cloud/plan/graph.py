@@ -221,6 +221,10 @@ class Graph:
                     self.slot_scope[slot] = scope[:-1]
                 else:
                     self.slot_scope[slot] = scope
+        inside = [asset for step in self.steps if step.scope for asset in _touched(step)]
+        for asset in inside:
+            if inside.count(asset) > 1:
+                self._irregular(f"several nodes behind a map share the asset {asset}")
         order = order_of(self)
         for step in self.steps:
             step.batch = order.batch[step.id]
@@ -262,6 +266,10 @@ class Graph:
                 if not waiting[consumer.id]:
                     ready.append(consumer)  # noqa: B909 - a queue
         return ready
+
+
+def _touched(step: Step) -> set[str]:
+    return {*step.assets, *(asset for _, asset in step.updates)}
 
 
 def _kind(node: Node) -> tuple[Kind, bool]:

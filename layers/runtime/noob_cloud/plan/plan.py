@@ -13,6 +13,7 @@ from noob_cloud.plan.nouns import Row, Stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from types import CodeType
 
     from noob import Tube
 
@@ -43,10 +44,11 @@ class Plan:
         self.fuse = fuse
         self.core = tube.scheduler._core  # noqa: SLF001 - its identity says whether we are stale
         self.graph = Graph.of(tube)
+        self.texts: dict[bool, CodeType] = {}
+        """Compiled code, by whether callbacks are told."""
         self._stages: tuple[Stage, ...] | None = None
         self._solo: dict[str, Stage] = {}
         self._turns: dict[int, int] = {}
-        self._spans: dict[str, tuple[int, int]] = {}
 
     @property
     def fresh(self) -> bool:
@@ -85,11 +87,6 @@ class Plan:
         """
         _ = self.stages
         return self._turns.get(stage.id)
-
-    def span_of(self, asset: str) -> tuple[int, int] | None:
-        """Return the lowest and the highest level at which nodes touch an asset."""
-        _ = self.stages
-        return self._spans.get(asset)
 
     def solo(self, node: str) -> Stage:
         """Return the stage of one node alone, which gives back all its signals."""
@@ -281,7 +278,6 @@ class Plan:
             for asset in _touches(by_id[stage.nodes[0]]):
                 low, high = spans.get(asset, (stage.level, stage.level))
                 spans[asset] = (min(low, stage.level), max(high, stage.level))
-        self._spans = spans
         scopes = {name: asset.scope for name, asset in self.tube.state.assets.items()}
         shared = [span for name, span in spans.items() if scopes.get(name) is not AssetScope.node]
         merged: list[tuple[int, int]] = []

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from noob_cloud.plan.nouns import Finished, Row
 
 
+_NONE: dict[int, Any] = {}
+
+
 @dataclass
 class SynchronousRunner(TubeRunner):
     """Run a tube in this process, by a plan made once.
@@ -70,7 +73,12 @@ class SynchronousRunner(TubeRunner):
             SchedulerExhaustedError: the sources have ended.
             Exception: what a node raised.
         """
-        return self.engine.process(self._validate_input(**kwargs))
+        engine = self.engine
+        if engine.ready and not kwargs and engine.scheduler._core is engine.core:  # noqa: SLF001
+            number = engine.number
+            engine.number = number + 1
+            return engine.run(engine, number, _NONE)
+        return engine.process(self._validate_input(**kwargs))
 
     def add_callback(self, callback: Callable[[Event | MetaEvent], None]) -> None:
         """Call `callback` with each node's events in order, then with the epoch's end."""
@@ -97,7 +105,8 @@ class SynchronousRunner(TubeRunner):
         """
         if epoch is not None:
             raise ValueError("Sync runner only stores a single epoch at a time")
-        return self.engine.value
+        last = self.engine.last
+        return last[2] if type(last) is tuple else getattr(last, "value", None)
 
     def explain(self) -> list[Row]:
         """Say node by node what is compiled, fused, remote or pinned, and why."""
