@@ -1,0 +1,334 @@
+"""The routes of tubes, runs without a client, and blobs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import ValidationError
+
+from noob_cloud.cid import parse_cid
+from noob_cloud.codec import Limits
+from noob_cloud.coordinator import by_hand, models, wire
+from noob_cloud.coordinator.records import RunRow, driver_of
+from noob_cloud.coordinator.request import (
+    FRAME_CONTENT,
+    Caller,
+    Now,
+    Service,
+    errors,
+    framed,
+    media_type,
+    wants_frame,
+)
+from noob_cloud.exceptions import DecodeError, NoobCloudError
+from noob_cloud.task import TaskPriority
+from noob_cloud.tubes import TubeSource
+
+if TYPE_CHECKING:
+    from noob_cloud.coordinator.service import Coordinator
+    from noob_cloud.identity import Identity
+
+router = APIRouter()
+RunPath = Annotated[str, Path(min_length=1, max_length=200, description="Id of a run.")]
+CidPath = Annotated[str, Path(min_length=1, max_length=100, description="A cid.")]
+_BINARY: Final[dict[str, Any]] = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+}
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})$")
+_PARTIAL: Final = 206
+
+
+def _json_or_frame(model: Any) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    content = {wire.JSON_TYPE: {"schema": schema}, **FRAME_CONTENT}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _parse(model: Any, request: Request) -> Any:
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise DecodeError(f"{where}: {first['msg']}") from None
+
+
+def _source(given: models.NewTube) -> TubeSource:
+    try:
+        source = TubeSource.of(given.spec, input=given.input)
+        return TubeSource.from_document(source.document)
+    except NoobCloudError:
+        raise
+    except Exception as error:
+        raise DecodeError(f"spec is not a tube specification: {error}") from error
+
+
+# ---- tubes
+
+
+@router.post(
+    "/tubes",
+    tags=["runs"],
+    summary="Send a tube",
+    responses=errors(403, 415),
+    openapi_extra=_json_or_frame(models.NewTube),
+)
+async def send_tube(request: Request, service: Service, caller: Caller) -> models.CidBody:
+    """Keep a tube's document under its cid. Nothing of it is imported here."""
+    caller.require("client", "worker")
+    if media_type(request) == wire.JSON_TYPE:
+        given = await _parse(models.NewTube, request)
+        cid = await service.do(lambda: service.records.put_tube(_source(given), _time(service)))
+    else:
+        body = await request.body()
+        cid = await service.do(
+            lambda: service.records.put_tube(TubeSource.from_document(body), _time(service))
+        )
+    return models.CidBody(cid=cid)
+
+
+@router.get("/tubes", tags=["runs"], summary="List tubes", responses=errors())
+async def tubes(
+    service: Service, _caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[models.TubeBody]:
+    """List the tubes known here, the latest first."""
+    rows = await service.do(lambda: service.records.tubes(limit))
+    return [models.TubeBody(cid=a, name=b, bytes=c, created_at=d) for a, b, c, d in rows]
+
+
+@router.get(
+    "/tubes/{cid}",
+    tags=["runs"],
+    summary="Fetch a tube",
+    response_class=Response,
+    responses=errors(404) | {200: {"content": FRAME_CONTENT}},
+)
+async def tube(cid: CidPath, service: Service, _caller: Caller) -> Response:
+    """Return a tube's document, a frame."""
+    document = await service.do(lambda: service.records.tube(cid))
+    return Response(document, media_type=wire.FRAME_TYPE)
+
+
+# ---- runs
+
+
+@router.post(
+    "/runs",
+    tags=["runs"],
+    summary="Run a tube without a client",
+    responses=errors(403, 404, 415),
+    openapi_extra=_json_or_frame(models.NewRunBody),
+    status_code=201,
+)
+async def new_run(request: Request, service: Service, caller: Caller, now: Now) -> models.RunBody:
+    """Submit a run; a worker drives it, another takes over when that one dies."""
+    caller.require("client")
+    if media_type(request) == wire.JSON_TYPE:
+        body = _of_json(await _parse(models.NewRunBody, request), service)
+    else:
+        limits = Limits(total=service.settings.max_body)
+        body = wire.from_frame(wire.NewRun, await request.body(), limits)
+    return _run_body(await _add_run(service, caller, body, now))
+
+
+def _of_json(given: models.NewRunBody, service: Coordinator) -> wire.NewRun:
+    tube = given.tube
+    if isinstance(tube, models.NewTube):
+        source = _source(tube)
+        service.do(lambda: service.records.put_tube(source, _time(service)))
+        tube = source.cid
+    return wire.NewRun(
+        tube,
+        given.n,
+        wire.pack(given.inputs),
+        given.run_id,
+        wire.pack(given.placement),
+        int(TaskPriority[given.priority]),
+        tuple(given.affinity_tags),
+    )
+
+
+async def _add_run(
+    service: Coordinator, caller: Identity, body: wire.NewRun, now: float | None
+) -> RunRow:
+    inputs = wire.unpack(body.inputs)
+    if inputs is not None and not (
+        isinstance(inputs, list) and all(isinstance(x, dict) for x in inputs)
+    ):
+        raise DecodeError("inputs is a list of mappings, one for each epoch.")
+    driver = driver_of(
+        body.tube,
+        body.n,
+        inputs,
+        run_id=body.run_id,
+        placement=wire.unpack(body.placement),
+        most=100_000,
+    )
+    at = _time(service) if now is None else now
+
+    def work() -> RunRow:
+        service.records.add_run(
+            driver, caller.name, at, priority=body.priority, tags=body.affinity_tags
+        )
+        return service.records.run(driver.run_id)
+
+    try:
+        run = await service.do(work)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, NoobCloudError):
+            raise
+        raise DecodeError(str(error)) from error
+    if run.status in ("waiting", "running"):
+        service.open_runs[run.task_id] = run.run_id
+    service.events.add("run.submitted", run_id=run.run_id, tube=run.tube, total=run.total)
+    service.claims.wake()
+    return run
+
+
+@router.get("/runs", tags=["runs"], summary="List runs", responses=errors())
+async def runs(
+    service: Service, _caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+) -> models.RunList:
+    """List runs, the latest first."""
+    rows = await service.do(lambda: service.records.runs(limit))
+    return models.RunList(runs=[_run_body(row) for row in rows])
+
+
+@router.get("/runs/{run_id}", tags=["runs"], summary="Look at a run", responses=errors(404))
+async def run(run_id: RunPath, service: Service, _caller: Caller) -> models.RunBody:
+    """Show how a run stands."""
+    return _run_body(await service.do(lambda: service.records.run(run_id)))
+
+
+@router.post(
+    "/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", responses=errors(403, 404)
+)
+async def cancel_run(
+    run_id: RunPath, service: Service, caller: Caller, now: Now
+) -> models.CancelledBody:
+    """Cancel a run and its tasks; false if it had ended. Its results so far stay."""
+    caller.require("client")
+    service.cancelled_runs.add(run_id)
+    try:
+        at = _time(service) if now is None else now
+        done, ids = await service.do(lambda: service.records.cancel_run(run_id, at))
+    except NoobCloudError:
+        service.cancelled_runs.discard(run_id)
+        raise
+    if not done:
+        service.cancelled_runs.discard(run_id)
+    service.settlements.tell(ids)
+    await service.look_at_runs(ids)
+    return models.CancelledBody(cancelled=done)
+
+
+@router.get(
+    "/runs/{run_id}/results",
+    tags=["runs"],
+    summary="Fetch results",
+    response_model=models.ResultPage,
+    responses=errors(404) | {200: {"content": FRAME_CONTENT}},
+)
+async def results(
+    run_id: RunPath,
+    request: Request,
+    service: Service,
+    _caller: Caller,
+    page: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
+    size: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Any:
+    """Fetch a page of the run's results, in the order of the epochs, while it runs or after."""
+
+    def work() -> tuple[list[wire.Result], int]:
+        known = service.records.run(run_id)
+        return service.records.results(run_id, page * size, size), known.done
+
+    found, total = await service.do(work)
+    if wants_frame(request):
+        return framed(wire.Results(found, total))
+    blob = service.records.blob
+    shown = [
+        {"position": x.position, "cid": x.cid, "value": by_hand.shown(x.packed, blob)}
+        for x in found
+    ]
+    return {"results": shown, "page": page, "total": total}
+
+
+@router.post(
+    "/runs/{run_id}/results",
+    tags=["work"],
+    summary="Post results of a run that one drives",
+    responses=errors(403, 404, 409, 415),
+    openapi_extra={"requestBody": {"required": True, "content": FRAME_CONTENT}},
+)
+async def post_results(
+    run_id: RunPath, request: Request, service: Service, caller: Caller
+) -> dict[str, int]:
+    """Keep results that the run's driver has, while its lease is live. A frame alone."""
+    caller.require("worker")
+    media_type(request)
+    limits = Limits(total=service.settings.max_body)
+    posted = wire.from_frame(wire.Posted, await request.body(), limits)
+    done = await service.do(lambda: service.records.add_results(run_id, posted))
+    service.events.add("run.progress", run_id=run_id, done=done)
+    return {"done": done}
+
+
+# ---- blobs
+
+
+@router.get(
+    "/blobs/{cid}",
+    tags=["blobs"],
+    summary="Fetch a blob",
+    response_class=Response,
+    responses=errors(404, 416) | {200: {"content": _BINARY}, 206: {"content": _BINARY}},
+)
+async def blob(cid: CidPath, request: Request, service: Service, _caller: Caller) -> Response:
+    """Return the bytes with this cid, or the one range of them that `Range` names."""
+    parse_cid(cid)
+    data = await service.do(lambda: service.records.blob(cid))
+    headers = {
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{cid}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    kind = "application/octet-stream"
+    wanted = _RANGE.match(request.headers.get("range", ""))
+    if wanted is None:
+        return Response(data, media_type=kind, headers=headers)
+    first = int(wanted[1])
+    last = min(int(wanted[2]) if wanted[2] else len(data) - 1, len(data) - 1)
+    if first > last:
+        headers["Content-Range"] = f"bytes */{len(data)}"
+        problem = {"error": "RangeError", "message": f"The blob has {len(data)} bytes."}
+        return Response(by_hand.encode(problem), 416, media_type=wire.JSON_TYPE, headers=headers)
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+    return Response(data[first : last + 1], _PARTIAL, media_type=kind, headers=headers)
+
+
+@router.put(
+    "/blobs/{cid}",
+    tags=["blobs"],
+    summary="Keep a blob",
+    responses=errors(403),
+    openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
+)
+async def put_blob(
+    cid: CidPath, request: Request, service: Service, caller: Caller
+) -> models.CidBody:
+    """Keep bytes under their cid; refused if they have another."""
+    caller.require("client", "worker")
+    data = await request.body()
+    return models.CidBody(cid=await service.do(lambda: service.records.put_blob(cid, data)))
+
+
+def _run_body(row: RunRow) -> models.RunBody:
+    return models.RunBody(**{name: getattr(row, name) for name in models.RunBody.model_fields})
+
+
+def _time(service: Coordinator) -> float:
+    return service.desk.clock_now()

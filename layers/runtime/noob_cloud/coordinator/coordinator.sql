@@ -1,0 +1,112 @@
+-- What a coordinator keeps beside the queue, in the queue's file and in its transactions.
+
+-- name: schema
+CREATE TABLE IF NOT EXISTS tube (
+    cid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    document BLOB NOT NULL,
+    created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS run (
+    run_id TEXT PRIMARY KEY,
+    tube TEXT NOT NULL,
+    n INTEGER,
+    total INTEGER,
+    task_id INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    created_by TEXT NOT NULL,
+    status TEXT,
+    finished_at REAL,
+    error TEXT,
+    traceback TEXT
+);
+CREATE INDEX IF NOT EXISTS run_created ON run (created_at DESC);
+CREATE INDEX IF NOT EXISTS run_open ON run (task_id) WHERE status IS NULL;
+CREATE TABLE IF NOT EXISTS run_result (
+    run_id TEXT NOT NULL,
+    position INTEGER NOT NULL CHECK (position >= 0),
+    cid TEXT NOT NULL,
+    frame BLOB,
+    UNIQUE (run_id, position)
+);
+CREATE INDEX IF NOT EXISTS run_result_cid ON run_result (cid);
+CREATE TABLE IF NOT EXISTS request (
+    once TEXT PRIMARY KEY,
+    answer BLOB NOT NULL,
+    at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS request_at ON request (at);
+
+-- ---- requests that must not happen twice
+
+-- name: find_request
+SELECT answer FROM request WHERE once = ?;
+
+-- name: add_request
+INSERT INTO request (once, answer, at) VALUES (?, ?, ?);
+
+-- name: drop_requests
+DELETE FROM request WHERE at < ?;
+
+-- ---- tubes
+
+-- name: add_tube
+INSERT OR IGNORE INTO tube (cid, name, document, created_at) VALUES (?, ?, ?, ?);
+
+-- name: tube
+SELECT document FROM tube WHERE cid = ?;
+
+-- name: tubes
+SELECT cid, name, length(document), created_at FROM tube ORDER BY created_at DESC LIMIT ?;
+
+-- ---- runs
+
+-- name: add_run
+INSERT INTO run (run_id, tube, n, total, task_id, created_at, created_by)
+VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: run
+SELECT run_id, tube, n, total, task_id, created_at, created_by, status, finished_at, error,
+       traceback,
+       (SELECT coalesce(max(position) + 1, 0) FROM run_result
+        WHERE run_result.run_id = run.run_id)
+FROM run WHERE run_id = ?;
+
+-- name: runs
+SELECT run_id, tube, n, total, task_id, created_at, created_by, status, finished_at, error,
+       traceback,
+       (SELECT coalesce(max(position) + 1, 0) FROM run_result
+        WHERE run_result.run_id = run.run_id)
+FROM run ORDER BY created_at DESC LIMIT ?;
+
+-- name: open_runs
+SELECT run_id, task_id FROM run WHERE status IS NULL;
+
+-- name: end_run
+UPDATE run SET status = ?2, finished_at = ?3, error = ?4, traceback = ?5
+WHERE run_id = ?1 AND status IS NULL;
+
+-- name: reopen_run
+UPDATE run SET status = NULL, finished_at = NULL, error = NULL, traceback = NULL
+WHERE task_id = ?;
+
+-- name: cancelled_runs
+SELECT run_id FROM run WHERE status = 'cancelled' ORDER BY created_at DESC LIMIT 10000;
+
+-- ---- results
+
+-- name: add_result
+INSERT OR IGNORE INTO run_result (run_id, position, cid, frame) VALUES (?, ?, ?, ?);
+
+-- name: results
+SELECT position, cid, frame FROM run_result
+WHERE run_id = ? AND position >= ? ORDER BY position LIMIT ?;
+
+-- name: count_results
+SELECT coalesce(max(position) + 1, 0) FROM run_result WHERE run_id = ?;
+
+-- name: result_by_cid
+SELECT frame FROM run_result WHERE cid = ? AND frame IS NOT NULL LIMIT 1;
+
+-- name: live_cids
+SELECT cid FROM run_result WHERE frame IS NULL;

@@ -1,0 +1,356 @@
+"""The queue as the coordinator uses it: whole columns in and out, one transaction a request."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.statements import SQL
+from noob_cloud.exceptions import DecodeError, LeaseLostError, LimitError, TaskNotFoundError
+from noob_cloud.queue import TaskQueue, bodies, claims, leases, look, outcomes, submit
+from noob_cloud.task import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from sqlite3 import Cursor
+
+    from noob_cloud.queue.bodies import Chunk
+    from noob_cloud.queue.stored import Place, StoredTask
+    from noob_cloud.task import Task
+
+T = TypeVar("T")
+_ENDLESS = float("inf")
+_place_of = attrgetter("_place")
+
+
+class Desk(TaskQueue):
+    """The coordinator's queue. Every method blocks: call it in a writer's thread."""
+
+    max_batch: int = 10_000
+    """Tasks that one request may submit, claim or settle."""
+
+    # ---- submit
+
+    def submit_groups(self, body: wire.Submit, *, now: float | None = None) -> list[int]:
+        """Add every task in one commit; a request that came before adds nothing.
+
+        Raises:
+            DecodeError: an argument is out of range; the message says which.
+            LimitError: there are more than `max_batch` tasks.
+        """
+        batches: list[submit.Batch] = []
+        count = 0
+        for group in body.groups:
+            batch = _batch(group, count)
+            count += len(batch.nodes)
+            if count > self.max_batch:
+                raise LimitError(
+                    f"A request may submit up to {self.max_batch} tasks; send several.",
+                    limit=self.max_batch,
+                )
+            batches.append(batch)
+        if any(group.places is not None for group in body.groups):
+            _check_places(batches, count)
+        ledger, once = self._ledger, body.once
+        for batch in batches:
+            submit.pack_batch(ledger, batch)
+        at = self._now(now)
+
+        def work() -> list[int]:
+            if once is not None:
+                known = ledger.execute(SQL.find_request, (once,)).fetchone()
+                if known is not None:
+                    answer: list[int] = msgspec.msgpack.decode(known[0])
+                    return answer
+            ids = submit.add_batches(ledger, batches, count, at) if count else []
+            if once is not None:
+                ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode(ids), at))
+            return ids
+
+        return self._run(work)
+
+    # ---- claim
+
+    def claim_lots(
+        self, ask: wire.Ask, tags: frozenset[str], *, now: float | None = None
+    ) -> list[wire.Lot]:
+        """Lease the next tasks that a worker with these tags may run."""
+        wanted = self._wanted(ask, tags)
+        at = self._now(now)
+        return lots(self._run(lambda: self._claim_now(wanted, at)))
+
+    def _wanted(self, ask: wire.Ask, tags: frozenset[str]) -> claims.Claim:
+        if not ask.worker_id:
+            raise DecodeError("worker_id is empty.")
+        if not 0 < ask.limit <= self.max_batch:
+            raise DecodeError(f"limit is a number from 1 to {self.max_batch}, not {ask.limit}.")
+        seconds = self._lease(ask.lease_seconds)
+        return claims.Claim(
+            ask.worker_id, ask.limit, tags, ask.accept_untagged, seconds, self.epoch, decode=False
+        )
+
+    def _lease(self, seconds: float | None) -> float:
+        if seconds is None:
+            return self.lease_seconds
+        if not 0 < seconds < _ENDLESS:
+            raise DecodeError(f"lease_seconds is a number above 0, not {seconds}.")
+        return seconds
+
+    # ---- leases and outcomes
+
+    def settle(
+        self, body: wire.Outcomes, tags: frozenset[str], *, now: float | None = None
+    ) -> wire.Settled:
+        """Take started, released, completed and failed tasks, and claim more, in one commit."""
+        done = self._pack_done(body.done)
+        started, released = _spans(body.started), _spans(body.released)
+        wanted = None if body.claim is None else self._wanted(body.claim, tags)
+        at = self._now(now)
+
+        def work() -> tuple[list[int], dict[int, str], list[StoredTask]]:
+            ledger = self._ledger
+            lost = leases.start(ledger, started, self.lease_seconds, at)
+            lost += leases.release(ledger, released)
+            lost += outcomes.complete(ledger, done, at)
+            statuses: dict[int, str] = {}
+            for failure in body.failed:
+                try:
+                    statuses[failure.task_id] = self._fail(failure, at)
+                except (LeaseLostError, TaskNotFoundError):
+                    lost.append(failure.task_id)
+            found = [] if wanted is None else self._claim_now(wanted, at)
+            return lost, statuses, found
+
+        lost, statuses, found = self._run(work)
+        return wire.Settled(lost, statuses, lots(found))
+
+    def _fail(self, failure: wire.Failure, now: float) -> str:
+        told = (failure.error, failure.traceback, failure.retryable)
+        ref = (failure.task_id, Token(*failure.token))
+        return outcomes.fail(self._ledger, ref, told, self._backoff, now).value
+
+    def _pack_done(self, done: Iterable[wire.Done]) -> Any:
+        pairs: list[tuple[tuple[int, Token], Any]] = []
+        for group in done:
+            token = Token(*group.token)
+            count = len(group.ids)
+            results = [None] * count if group.results is None else _column(group.results)
+            if len(results) != count:
+                raise DecodeError(f"There are {len(results)} results for {count} tasks.")
+            pairs += zip([(task_id, token) for task_id in group.ids], results, strict=True)
+        if len(pairs) > self.max_batch:
+            raise LimitError(
+                f"A request may settle up to {self.max_batch} tasks; send several.",
+                limit=self.max_batch,
+            )
+        return self._pack_results(pairs)
+
+    def beat(self, body: wire.Beat, *, now: float | None = None) -> wire.Beaten:
+        """Extend leases; say which are lost or cancelled."""
+        seconds = self._lease(body.lease_seconds)
+        refs = _spans(body.held)
+        at = self._now(now)
+        reply = self._run(lambda: leases.heartbeat(self._ledger, refs, seconds, at))
+        return wire.Beaten(sorted(reply.lost), sorted(reply.cancelled))
+
+    def holds(self, task_id: int, token: tuple[int, int]) -> None:
+        """Return if this token is the one of the task's live lease.
+
+        Raises:
+            LeaseLostError: it is not.
+        """
+        self._run(lambda: self._ledger.hold(task_id, Token(*token)))
+
+    # ---- the coordinator's own tables
+
+    def prepare(self) -> None:
+        """Make the coordinator's tables where they are missing."""
+
+        def work() -> None:
+            for statement in SQL.schema.split(";"):
+                if statement.strip():
+                    self._ledger.execute(statement)
+
+        self._run(work)
+
+    def transact(self, work: Callable[[Callable[..., Cursor]], T]) -> T:
+        """Run `work` with the `execute` of a transaction, in one commit."""
+        return self._run(lambda: work(self._ledger.execute))
+
+    def pack(self, value: Any) -> Any:
+        """Return what stands for `value` in a row; a large one goes to the blob store."""
+        return self._values.pack(value)
+
+    def unpack(self, packed: Any) -> Any:
+        """Return the value that `pack` put away."""
+        return self._values.unpack(packed)
+
+    # ---- looking
+
+    def settled_among(self, ids: Sequence[int]) -> list[StoredTask]:
+        """Return those of these tasks that have an outcome."""
+        return self._look(lambda now: look.settled_among(self._ledger, ids, now, decode=False))
+
+    def clock_now(self) -> float:
+        """Return the queue's time."""
+        return self._now(None)
+
+    def due_in(self, now: float | None = None) -> float:
+        """Seconds until something is due by itself: a lease runs out, a delay ends."""
+        return self._ledger.next_timer - self._now(now)
+
+    def tick(self) -> int:
+        """Do what is due; return how many tasks moved."""
+        return self.expire()
+
+
+def lots(tasks: Iterable[StoredTask]) -> list[wire.Lot]:
+    """Return claimed tasks as columns, without unpacking a payload."""
+    return [_lot(place, [task.task_id for task in run]) for place, run in groupby(tasks, _place_of)]
+
+
+def _lot(place: Place, ids: list[int]) -> wire.Lot:
+    nodes, epochs, payloads = _columns(place.chunk, ids[0], ids[-1])
+    if payloads is not None:
+        payloads = [outward(payload) for payload in payloads]
+    token = place.token
+    assert token is not None  # noqa: S101 - a claimed task has one
+    return wire.Lot(
+        ids,
+        nodes,
+        epochs if all(type(x) is int for x in epochs) else [outward(x) for x in epochs],
+        payloads,
+        (token.epoch, token.attempt),
+        terms_of(place),
+        place.lease_expires_at,
+        place.chunk.created_at,
+        place.available_at,
+    )
+
+
+def _columns(
+    chunk: Chunk, low: int, high: int
+) -> tuple[list[str] | str, list[Any], list[Any] | None]:
+    """Return the nodes, epochs and packed payloads of neighbouring tasks of one chunk."""
+    nodes, epochs, payloads = chunk._content()[:3]  # noqa: SLF001 - columns, not one task's fields
+    if chunk.first == chunk.last:
+        return nodes, [epochs], None if payloads is None else [payloads]
+    part = slice(low - chunk.first, high - chunk.first + 1)
+    return (
+        nodes if type(nodes) is str else nodes[part],
+        epochs[part],
+        None if payloads is None else payloads[part],
+    )
+
+
+def terms_of(place: Place) -> wire.Options:
+    """Return how a task is scheduled."""
+    terms, chunk = place.terms, place.chunk
+    return wire.Options(
+        terms.priority,
+        tuple(terms.affinity),
+        tuple(terms.required),
+        terms.timeout_seconds,
+        terms.max_retries,
+        0.0,
+        chunk.key,
+        chunk.run_id,
+        None if terms.queue_timeout == _ENDLESS else terms.queue_timeout,
+    )
+
+
+def outward(packed: Any) -> Any:
+    """Return a stored value as it travels: a frame stays one, a large one its cid."""
+    if type(packed) is not Ext:
+        return packed
+    return Ext(wire.BLOB if packed.code == bodies.CID else wire.PACKED, packed.data)
+
+
+def view(task: Task) -> wire.View:
+    """Return everything about one task as it travels."""
+    place: Place = _place_of(task)
+    token = place.token
+    node, epoch, payload = place.chunk.fields(task.task_id)
+    return wire.View(
+        task.task_id,
+        node,
+        outward(epoch),
+        outward(payload),
+        terms_of(place),
+        place.status.value,
+        None if token is None else (token.epoch, token.attempt),
+        place.worker_id,
+        place.lease_expires_at,
+        place.chunk.created_at,
+        place.available_at,
+        place.started_at,
+        place.finished_at,
+        outward(place.results),
+        place.error,
+        place.traceback,
+    )
+
+
+def _batch(group: wire.Group, start: int) -> submit.Batch:
+    options = group.options
+    try:
+        recipe = submit.Recipe(
+            options.priority,
+            options.affinity_tags,
+            options.required_tags,
+            options.timeout_seconds,
+            options.max_retries,
+            options.delay,
+            options.key,
+            options.run_id,
+            options.queue_timeout,
+        )
+    except (TypeError, ValueError) as error:
+        raise DecodeError(str(error)) from error
+    batch = submit.Batch(recipe)
+    count = len(group.epochs)
+    nodes = group.nodes
+    batch.nodes = [nodes] * count if isinstance(nodes, str) else nodes
+    batch.epochs = _column(group.epochs)
+    batch.payloads = [None] * count if group.payloads is None else _column(group.payloads)
+    batch.uniques = group.uniques
+    batch.places = list(range(start, start + count)) if group.places is None else group.places
+    for name in ("nodes", "payloads", "uniques", "places"):
+        column = getattr(batch, name)
+        if column is not None and len(column) != count:
+            raise DecodeError(f"There are {len(column)} {name} for {count} tasks.")
+    if "" in batch.nodes or (batch.uniques and "" in batch.uniques):
+        raise DecodeError("A node_id or an idempotency key is empty.")
+    return batch
+
+
+def _column(values: list[Any]) -> list[Any]:
+    return [wire.admit(x) for x in values] if Ext in set(map(type, values)) else values
+
+
+def _check_places(batches: list[submit.Batch], count: int) -> None:
+    if sorted(place for batch in batches for place in batch.places) != list(range(count)):
+        raise DecodeError("The places of the tasks are not 0, 1, 2 ... once each.")
+
+
+def _spans(held: Iterable[wire.Held]) -> list[tuple[int, int, Token | None]]:
+    """Return neighbouring tasks [low, high] under one token."""
+    spans: list[tuple[int, int, Token | None]] = []
+    for group in held:
+        token = Token(*group.token)
+        low = high = 0
+        for task_id in sorted(set(group.ids)):
+            if task_id == high + 1 and low:
+                high = task_id
+                continue
+            if low:
+                spans.append((low, high, token))
+            low = high = task_id
+        if low:
+            spans.append((low, high, token))
+    return spans

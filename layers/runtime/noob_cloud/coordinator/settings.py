@@ -1,0 +1,98 @@
+"""How a coordinator is started: arguments, or NOOB_CLOUD_* in the environment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from noob_cloud.identity import TokenBook
+
+MIB = 1 << 20
+
+
+class CoordinatorSettings(BaseSettings):
+    """Where a coordinator listens, what it keeps where, and what a request may cost."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NOOB_CLOUD_",
+        extra="ignore",
+        env_ignore_empty=True,
+        ignored_types=(cached_property,),
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """0: any free one."""
+    db_path: Path | None = Path("noob-cloud.db")
+    """The queue's file; None: in memory, lost with the process."""
+    blob_dir: Path | None = None
+    """Folder of large values; by default beside the queue's file."""
+    token: SecretStr | None = None
+    """The owner's token, for everything."""
+    token_file: Path | None = None
+    """TOML file of scoped tokens (`noob_cloud.identity.read`)."""
+    synchronous: Literal["OFF", "NORMAL", "FULL"] = "NORMAL"
+    """FULL: a commit survives the loss of power, at a hundredth of the speed."""
+    epoch: int = Field(default=0, ge=0)
+    """Epoch of this coordinator, for its fencing tokens."""
+    lease_seconds: float = Field(default=60.0, gt=0)
+    max_body: int = Field(default=64 * MIB, gt=0)
+    """Bytes of a request's body."""
+    max_blob: int = Field(default=1024 * MIB, gt=0)
+    """Bytes of an uploaded blob."""
+    max_batch: int = Field(default=10_000, gt=0)
+    """Tasks that one request may submit, claim or settle."""
+    max_wait: float = Field(default=25.0, ge=0)
+    """Longest poll, in seconds: under the 30 s of common gateways."""
+    worker_timeout: float = Field(default=90.0, gt=0)
+    """Seconds of silence after which a worker counts as lost."""
+    run_takeovers: int = Field(default=20, ge=0)
+    """How often a run may lose its driver before it fails."""
+    run_timeout: float = Field(default=7 * 86_400.0, gt=0)
+    """Longest time that one driver may drive a run, in seconds."""
+    drain_seconds: float = Field(default=10.0, ge=0)
+    """How long requests may take to end when the coordinator shuts down."""
+    client_clock: bool = False
+    """Tests only: take the time from a request's Noob-Now header."""
+
+    @model_validator(mode="after")
+    def _choose_blob_dir(self) -> CoordinatorSettings:
+        if self.blob_dir is None and self.db_path is not None:
+            self.blob_dir = self.db_path.with_name(f"{self.db_path.name}.blobs")
+        return self
+
+    @cached_property
+    def tokens(self) -> TokenBook:
+        """Who may ask for what; a token is made if none was given.
+
+        Raises:
+            ValueError: a token is too short, or the token file is not well formed.
+        """
+        token = None if self.token is None else self.token.get_secret_value()
+        return TokenBook.from_settings(token=token, token_file=self.token_file)
+
+    def check_exposed(self) -> None:
+        """Refuse to listen beyond this machine with a token that only this terminal has seen.
+
+        Raises:
+            ValueError: no token was given, and the host is not a loopback address.
+        """
+        if self.tokens.generated is not None and not _is_loopback(self.host):
+            raise ValueError(
+                f"Without a token the coordinator listens on 127.0.0.1 only, not on {self.host}."
+                " Set NOOB_CLOUD_TOKEN (openssl rand -hex 32), or give a token file."
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,334 @@
+"""What travels on the hot routes: whole columns of tasks in plain msgpack inside a codec frame.
+
+A payload or result is itself where it is a plain value, else an extension of type `PACKED` that
+holds its codec frame: the coordinator hands it on without decoding it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder, Ext
+
+from noob_cloud.codec import Limits, dumps, loads
+from noob_cloud.codec.frame import EXTENDED, MAGIC, VERSION, parse
+from noob_cloud.codec.scan import check_items
+from noob_cloud.exceptions import DecodeError
+from noob_cloud.queue.interface import Encoded
+
+FRAME_TYPE: Final = "application/vnd.noob-cloud.frame"
+"""Media type of a codec frame."""
+JSON_TYPE: Final = "application/json"
+PACKED: Final = 70
+"""Extension type of a value that is a codec frame by itself."""
+BLOB: Final = 71
+"""Extension type of the cid of a value that is a codec frame in the coordinator's blob store."""
+_PLAIN = frozenset((type(None), bool, int, float, bytes))
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 64) - 1
+_SHORT = 1 << 14
+"""A longer string or byte string is cheaper to hand on as a frame."""
+
+T = TypeVar("T")
+
+
+# ---- values
+
+
+def pack(value: Any) -> Any:
+    """Return what stands for a payload or result on the wire."""
+    kind = type(value)
+    if kind in _PLAIN:
+        if kind is not int or _LOWEST <= value <= _HIGHEST:
+            return value
+    elif kind is str and value.isascii() and len(value) < _SHORT:
+        return value
+    elif kind is Encoded:
+        return Ext(PACKED, bytes(value))
+    return Ext(PACKED, dumps(value))
+
+
+def unpack(packed: Any, *, decode: bool = True) -> Any:
+    """Return the value that `packed` stands for; without `decode` its frame, as `Encoded`."""
+    if type(packed) is Ext:
+        if packed.code != PACKED:
+            raise DecodeError(f"A value is of the unknown extension type {packed.code}.")
+        return loads(packed.data) if decode else Encoded(packed.data)
+    return packed if decode else Encoded(dumps(packed))
+
+
+def admit(packed: Any) -> Any:
+    """Return what the queue is to store for a value that came over the network.
+
+    Raises:
+        DecodeError: it is an extension that is no codec frame.
+    """
+    if type(packed) is not Ext:
+        return packed
+    data = bytes(packed.data)
+    if packed.code != PACKED or not data.startswith(MAGIC):
+        raise DecodeError("A payload or result is an extension value that is no codec frame.")
+    return Encoded(data)
+
+
+# ---- submit
+
+
+class Options(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """How the tasks of one group are scheduled."""
+
+    priority: int = 2
+    affinity_tags: tuple[str, ...] = ()
+    required_tags: tuple[str, ...] = ()
+    timeout_seconds: float = 300.0
+    max_retries: int = 3
+    delay: float = 0.0
+    key: str | None = None
+    run_id: str | None = None
+    queue_timeout: float | None = None
+
+
+class Group(msgspec.Struct, array_like=True):
+    """Tasks that are scheduled alike, as columns."""
+
+    options: Options
+    nodes: list[str] | str
+    """One for each task, or the one of all."""
+    epochs: list[Any]
+    payloads: list[Any] | None = None
+    uniques: list[str | None] | None = None
+    """Idempotency keys."""
+    places: list[int] | None = None
+    """Where each stands in the list of ids; None for one group in order."""
+
+
+class Submit(msgspec.Struct, array_like=True):
+    """Body of POST /tasks."""
+
+    groups: list[Group]
+    once: str | None = None
+    """Names this request: sent again, it answers with the same ids and adds nothing."""
+
+
+class Submitted(msgspec.Struct, array_like=True):
+    """Answer to POST /tasks."""
+
+    ids: list[int]
+
+
+# ---- claim
+
+
+class Ask(msgspec.Struct, array_like=True):
+    """Body of POST /claims."""
+
+    worker_id: str
+    limit: int = 1
+    tags: list[str] | None = None
+    """Narrows what the worker's identity may claim; None for all of it."""
+    accept_untagged: bool = True
+    lease_seconds: float | None = None
+    wait: float = 0.0
+
+
+class Lot(msgspec.Struct, array_like=True):
+    """Claimed tasks that share everything but their node, epoch and payload."""
+
+    ids: list[int]
+    nodes: list[str] | str
+    epochs: list[Any]
+    payloads: list[Any] | None
+    token: tuple[int, int]
+    terms: Options
+    lease_expires_at: float | None
+    created_at: float
+    available_at: float
+
+
+class Claimed(msgspec.Struct, array_like=True):
+    """Answer to POST /claims."""
+
+    lots: list[Lot]
+
+
+# ---- outcomes
+
+
+class Done(msgspec.Struct, array_like=True):
+    """Completed tasks under one token."""
+
+    token: tuple[int, int]
+    ids: list[int]
+    results: list[Any] | None = None
+
+
+class Failure(msgspec.Struct, array_like=True):
+    """A task that failed."""
+
+    task_id: int
+    token: tuple[int, int]
+    error: str
+    traceback: str | None = None
+    retryable: bool = True
+
+
+class Held(msgspec.Struct, array_like=True):
+    """Tasks under one token."""
+
+    token: tuple[int, int]
+    ids: list[int]
+
+
+class Outcomes(msgspec.Struct, array_like=True):
+    """Body of POST /outcomes."""
+
+    worker_id: str
+    done: list[Done] = []
+    failed: list[Failure] = []
+    released: list[Held] = []
+    started: list[Held] = []
+    claim: Ask | None = None
+    """Claim more in the same commit."""
+
+
+class Settled(msgspec.Struct, array_like=True):
+    """Answer to POST /outcomes."""
+
+    refused: list[int]
+    """Tasks whose lease is lost: another worker's, settled or cancelled."""
+    statuses: dict[int, str]
+    """What became of each failed task: delayed, or dead."""
+    lots: list[Lot]
+
+
+class Beat(msgspec.Struct, array_like=True):
+    """Body of POST /heartbeats."""
+
+    worker_id: str
+    held: list[Held] = []
+    lease_seconds: float | None = None
+    tags: list[str] = []
+    """What the worker offers, for people to read."""
+    running: int = 0
+
+
+class Beaten(msgspec.Struct, array_like=True):
+    """Answer to POST /heartbeats."""
+
+    lost: list[int]
+    cancelled: list[int]
+
+
+# ---- looking
+
+
+class Wait(msgspec.Struct, array_like=True):
+    """Body of POST /settled."""
+
+    ids: list[int]
+    timeout: float = 0.0
+    at_least: int | None = None
+
+
+class View(msgspec.Struct, array_like=True):
+    """Everything about one task."""
+
+    task_id: int
+    node_id: str
+    epoch: Any
+    payload: Any
+    terms: Options
+    status: str
+    token: tuple[int, int] | None
+    worker_id: str | None
+    lease_expires_at: float | None
+    created_at: float
+    available_at: float
+    started_at: float | None
+    finished_at: float | None
+    result: Any
+    error: str | None
+    traceback: str | None
+
+
+class Views(msgspec.Struct, array_like=True):
+    """Answer to POST /settled, and of GET /tasks to a program."""
+
+    tasks: list[View]
+
+
+# ---- runs
+
+
+class Posted(msgspec.Struct, array_like=True):
+    """Body of POST /runs/{id}/results: what the run's driver has."""
+
+    task_id: int
+    token: tuple[int, int]
+    first: int
+    """Position of the first of them."""
+    results: list[Any]
+
+
+class Result(msgspec.Struct, array_like=True):
+    """One result of a run."""
+
+    position: int
+    cid: str
+    packed: Any
+
+
+class Results(msgspec.Struct, array_like=True):
+    """Answer to GET /runs/{id}/results."""
+
+    results: list[Result]
+    total: int
+    """Results that the run has so far."""
+
+
+class NewRun(msgspec.Struct, array_like=True):
+    """Body of POST /runs."""
+
+    tube: str
+    n: int | None = None
+    inputs: Any = None
+    """One mapping for each epoch, packed."""
+    run_id: str | None = None
+    placement: Any = None
+    priority: int = 2
+    affinity_tags: tuple[str, ...] = ()
+
+
+# ---- frames
+
+_encode = Encoder().encode
+_DECODERS: dict[type, Decoder[Any]] = {}
+_HEAD: Final = MAGIC + VERSION.to_bytes(2, "little") + EXTENDED.to_bytes(2, "little")
+_NO_BUFFERS: Final = bytes(8)
+
+
+def to_frame(value: msgspec.Struct) -> bytes:
+    """Return a struct of this module as a codec frame."""
+    body = _encode(value)
+    return b"".join((_HEAD, len(body).to_bytes(8, "little"), _NO_BUFFERS, body))
+
+
+def from_frame(kind: type[T], data: bytes, limits: Limits) -> T:
+    """Return the struct of this module that a frame holds.
+
+    Raises:
+        DecodeError: it is not a frame, or not one of such a struct.
+        LimitError: it is over the limits.
+    """
+    _flags, body, buffers = parse(memoryview(data), limits)
+    if buffers:
+        raise DecodeError("The frame has buffers out of band; these routes take none.")
+    check_items(body, limits)
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = Decoder(kind)
+    try:
+        found: T = decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise DecodeError(f"The frame holds no {kind.__name__}: {error}") from error
+    return found

@@ -1,0 +1,83 @@
+"""The workers that this coordinator has heard of since it started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from noob_cloud.identity import Identity
+
+_KEPT = 10_000
+"""Most workers remembered; those lost for longest are forgotten first."""
+
+
+@dataclass(slots=True)
+class WorkerRow:
+    """One worker, as its requests tell."""
+
+    worker_id: str
+    identity: str
+    """Whose token it uses."""
+    tags: frozenset[str]
+    """What it may claim."""
+    first_seen: float
+    last_seen: float
+    running: int = 0
+    """Tasks it holds."""
+    claimed: int = 0
+    completed: int = 0
+    failed: int = 0
+    lost: bool = False
+    """It has been silent for too long."""
+
+
+class Workers:
+    """Workers by their id."""
+
+    def __init__(self, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._rows: dict[str, WorkerRow] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, worker_id: str) -> WorkerRow | None:
+        """Return the row of a worker."""
+        return self._rows.get(worker_id)
+
+    def seen(
+        self, worker_id: str, identity: Identity, tags: frozenset[str] | None, now: float
+    ) -> tuple[WorkerRow, bool]:
+        """Note a sign of life; return its row, and whether it is new or back."""
+        row = self._rows.get(worker_id)
+        if row is None:
+            if len(self._rows) >= _KEPT:
+                oldest = min(self._rows.values(), key=lambda x: x.last_seen)
+                del self._rows[oldest.worker_id]
+            row = WorkerRow(worker_id, identity.name, tags or frozenset(), now, now)
+            self._rows[worker_id] = row
+            return row, True
+        back = row.lost
+        row.last_seen = now
+        row.lost = False
+        row.identity = identity.name
+        if tags is not None:
+            row.tags = tags
+        return row, back
+
+    def sweep(self, now: float) -> list[WorkerRow]:
+        """Return the workers that have been silent for too long since the last sweep."""
+        gone = [
+            row
+            for row in self._rows.values()
+            if not row.lost and now - row.last_seen > self._timeout
+        ]
+        for row in gone:
+            row.lost = True
+            row.running = 0
+        return gone
+
+    def rows(self) -> list[WorkerRow]:
+        """Every worker, those alive first, by name."""
+        return sorted(self._rows.values(), key=lambda row: (row.lost, row.worker_id))
