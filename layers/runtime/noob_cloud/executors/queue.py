@@ -5,12 +5,13 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from threading import Condition, Thread
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud import codec
-from noob_cloud.exceptions import RunnerError, TaskCancelledError, TaskFailedError
+from noob_cloud.exceptions import TaskCancelledError, TaskFailedError
 from noob_cloud.task import Outcome, StageCall, TaskStatus
-from noob_cloud.worker.execute import exception_of
+from noob_cloud.worker.execute import exception_of, outcome_of_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,6 @@ class QueueExecutor(Executor):
         run_id: names the run; the same name resumes it.
         timeout_seconds: longest run of one attempt where the placement names none.
         max_retries: further attempts after the loss of a worker, where the placement names none.
-        publish: called once for each tube before its first task, so that workers can load it.
     """
 
     one_call_per_task = True
@@ -49,15 +49,15 @@ class QueueExecutor(Executor):
         run_id: str,
         timeout_seconds: float = 300.0,
         max_retries: int = 3,
-        publish: Callable[[TubeSource], object] | None = None,
     ) -> None:
         self._queue = queue
         self._run_id = run_id
         self._timeout = timeout_seconds
         self._retries = max_retries
-        self._publish = publish
         self._published: set[str] = set()
         self._futures: dict[int, list[Future[Any]]] = {}
+        self._submissions: dict[int, dict[str, Any]] = {}
+        self._opened_at = time()
         self._changed = Condition()
         self._closed = False
         self._watcher: Thread | None = None
@@ -80,15 +80,17 @@ class QueueExecutor(Executor):
         """Submit calls in one commit; the futures are in their order."""
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._publish is not None and tube.cid not in self._published:
-            self._publish(tube)
+        if tube.cid not in self._published:  # where whoever pulls the task finds it
+            self._queue.blobs.put(tube.document)
             self._published.add(tube.cid)
-        ids = self._queue.submit_many([self._submission(call, stage) for call in calls])
+        submissions = [self._submission(call, stage) for call in calls]
+        ids = self._queue.submit_many(submissions)
         futures: list[Future[Any]] = []
         with self._changed:
-            for task_id in ids:
+            for task_id, submission in zip(ids, submissions, strict=True):
                 future: Future[Any] = Future()
                 self._futures.setdefault(task_id, []).append(future)
+                self._submissions[task_id] = submission
                 futures.append(future)
             if self._watcher is None:
                 self._watcher = Thread(target=self._watch, name="noob-queue-watch", daemon=True)
@@ -144,6 +146,7 @@ class QueueExecutor(Executor):
                 ]
                 for task_id in cancelled:
                     del self._futures[task_id]
+                    self._submissions.pop(task_id, None)
                 watched = list(self._futures)[:_WATCHED]
                 closed = self._closed
             try:
@@ -160,9 +163,13 @@ class QueueExecutor(Executor):
                 return
 
     def _settle(self, tasks: list[Task]) -> None:
-        with self._changed:
-            found = [(task, self._futures.pop(task.task_id, [])) for task in tasks]
-        for task, futures in found:
+        for task in tasks:
+            with self._changed:
+                futures = self._futures.pop(task.task_id, [])
+                submission = self._submissions.pop(task.task_id, None)
+            if submission is not None and self._failed_before(task):
+                self._try_again(task, submission, futures)
+                continue
             for future in futures:
                 if not future.set_running_or_notify_cancel():
                     continue
@@ -171,11 +178,26 @@ class QueueExecutor(Executor):
                 except Exception as error:  # noqa: BLE001 - it is raised where the result is read
                     future.set_exception(error)
 
+    def _failed_before(self, task: Task) -> bool:
+        """Whether a runner before this one saw the task fail: resuming the run tries it again."""
+        failed = task.status is not TaskStatus.COMPLETED or isinstance(task.result, Outcome)
+        return failed and (task.finished_at or self._opened_at) < self._opened_at
+
+    def _try_again(
+        self, task: Task, submission: dict[str, Any], futures: list[Future[Any]]
+    ) -> None:
+        again = {**submission, "idempotency_key": f"{submission['idempotency_key']}/{task.task_id}"}
+        (task_id,) = self._queue.submit_many([again])
+        with self._changed:
+            self._futures.setdefault(task_id, []).extend(futures)
+            self._submissions[task_id] = again
+
     def _abandon(self, error: Exception) -> None:
         with self._changed:
             self._closed = True
             futures = [f for waiting in self._futures.values() for f in waiting]
             self._futures.clear()
+            self._submissions.clear()
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
@@ -184,22 +206,23 @@ class QueueExecutor(Executor):
 def _value_of(task: Task) -> Any:
     """Return what a settled task computed, or raise what became of it."""
     if task.status is TaskStatus.COMPLETED:
+        if isinstance(task.result, Outcome):  # what a node raised settles its task
+            raise exception_of(task.result)
         return task.result
-    if isinstance(task.result, Outcome):
-        raise exception_of(task.result)
     if task.status is TaskStatus.CANCELLED:
         raise TaskCancelledError(
             f"task {task.task_id} ({task.node_id}, epoch {task.epoch}) was cancelled",
             task_id=task.task_id,
         )
-    if task.status is TaskStatus.DEAD:
-        error = TaskFailedError(
-            f"task {task.task_id} ({task.node_id}, epoch {task.epoch}) failed after "
-            f"{task.attempt} attempts: {task.error}; `noob-cloud redrive {task.task_id}` tries "
-            "it again",
-            task_id=task.task_id,
-        )
-        if task.traceback:
-            error.add_note(task.traceback)
-        raise error
-    raise RunnerError(f"task {task.task_id} is {task.status}, which is no outcome")
+    outcome = outcome_of_failure(task.error or "", task.traceback)
+    if outcome.epoch is not None:  # a node raised it, in the last of several attempts
+        raise exception_of(outcome)
+    error = TaskFailedError(
+        f"task {task.task_id} ({task.node_id}, epoch {task.epoch}) failed after "
+        f"{task.attempt} attempts: {task.error}; `noob-cloud redrive {task.task_id}` tries it "
+        "again",
+        task_id=task.task_id,
+    )
+    if task.traceback:
+        error.add_note(task.traceback)
+    raise error

@@ -10,6 +10,8 @@ from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from noob_cloud.queue.bodies import Blobs
+
 TaskRef = int | Task | tuple[int, Token]
 """A task: the `Task` that was claimed, its id with the token, or its id alone.
 
@@ -84,6 +86,11 @@ class Queue(Protocol):
     Every method takes `now=`, the time in Unix seconds; without it the queue's clock says. A worker
     whose lease is gone gets `LeaseLostError`; an unknown id is `TaskNotFoundError`.
     """
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where the documents of tubes are, and large values."""
+        ...
 
     def submit_task(
         self,

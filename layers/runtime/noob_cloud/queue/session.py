@@ -74,6 +74,7 @@ class Session:
         self._synchronous = synchronous
         self._exclusive = exclusive
         self._values = Values(blobs, threshold=blob_threshold)
+        self._blobs = blobs
         self._backoff = outcomes.Backoff(*backoff, rng or Random())  # noqa: S311 - jitter
         self._clock = clock or Clock()
         self._held: dict[int, Token] = {}
@@ -97,6 +98,18 @@ class Session:
         self._usable = True
         self._offset = self._clock.offset()
         self._commits.run(self._set_clock)
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where the tubes of runs are: the store given, or a folder beside the file."""
+        if self._blobs is None:
+            from noob_cloud.blobs import FolderStore, MemoryStore  # noqa: PLC0415 - few need it
+
+            here = self.path
+            self._blobs = (
+                MemoryStore() if here is None else FolderStore(here.with_name(f"{here.name}.blobs"))
+            )
+        return self._blobs
 
     def close(self) -> None:
         """Close the file; the next call opens it again. A queue in memory is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,10 @@ from noob_cloud.runner.synchronous import SynchronousRunner
 from noob_cloud.tubes import TubeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from concurrent.futures import Executor
 
     from noob.types import ReturnNodeType
-
-    from noob_cloud.engine import Finished
 
 _WINDOW = 64
 
@@ -85,11 +84,8 @@ class ExecutorRunner(SynchronousRunner):
         given = self._validate_input(**kwargs)
         if not self.running:
             self.init()
-        epochs = self._stream(given, lambda: 1)
-        try:
-            return next(epochs).value
-        finally:
-            epochs.close()
+        with closing(self._fly(given)) as flights:
+            return self._take(flights, 1)
 
     def run(self, n: int | None = None) -> list[ReturnNodeType] | None:
         """Run `n` epochs (None: until the sources are exhausted); return what they returned.
@@ -103,13 +99,15 @@ class ExecutorRunner(SynchronousRunner):
             self.init()
         outputs: list[ReturnNodeType] = []
         count = 0
-        try:
-            for finished in self._stream({}, lambda: None if n is None else n - count):  # noqa: B023 - means the current count
-                count += 1
-                if finished.value is not None:
-                    outputs.append(finished.value)
-        except (KeyboardInterrupt, StopIteration, SchedulerExhaustedError) as reason:
-            self._logger.debug("Quitting run due to %s", reason)
+        with closing(self._fly({})) as flights:
+            try:
+                while n is None or count < n:
+                    value = self._take(flights, None if n is None else n - count)
+                    count += 1
+                    if value is not None:
+                        outputs.append(value)
+            except (KeyboardInterrupt, StopIteration, SchedulerExhaustedError) as reason:
+                self._logger.debug("Quitting run due to %s", reason)
         return outputs or None
 
     def iter(self, n: int | None = None) -> Generator[ReturnNodeType, None, None]:
@@ -121,37 +119,38 @@ class ExecutorRunner(SynchronousRunner):
         """
         self._require_no_process_input("iter")
         self.init()
-        has_return = self.tube.has_return
         count = loops = 0
         try:
-            for finished in self._stream({}, lambda: None if n is None else n - count):  # noqa: B023 - means the current count
-                if has_return and finished.value is None:
-                    loops += 1
-                    if loops > self.max_iter_loops:
-                        raise RuntimeError("Reached maximum process calls per iteration")
-                    continue
-                count += 1
-                loops = 0
-                yield finished.value
+            with closing(self._fly({})) as flights:
+                while n is None or count < n:
+                    value = self._take(flights, None if n is None else n - count)
+                    if self.tube.has_return and value is None:
+                        loops += 1
+                        if loops > self.max_iter_loops:
+                            raise RuntimeError("Reached maximum process calls per iteration")
+                        continue
+                    count += 1
+                    loops = 0
+                    yield value
         finally:
             self.deinit()
 
-    def _stream(
-        self, given: dict[str, Any], wanted: Callable[[], int | None]
-    ) -> Generator[Finished, None, None]:
-        """Yield each epoch's result in order, its callbacks called."""
+    def _fly(self, given: dict[str, Any]) -> Flights:
         assert self._live is not None  # noqa: S101 - opened by init
         assert self._source is not None  # noqa: S101 - made with the runner
         engine = self.engine
         engine.refresh()
-        flights = Flights(
+        return Flights(
             lambda: engine.drive(given),
             Dispatcher(self._live, self._source),
             self._epochs_in_flight(),
         )
-        for finished in flights.results(wanted):
-            self._finish(finished)
-            yield finished
+
+    def _take(self, flights: Flights, want: int | None) -> ReturnNodeType:
+        """Return the next epoch's result, its events in the store and its callbacks called."""
+        finished = flights.take(want)
+        self._finish(finished)
+        return finished.value
 
     def _epochs_in_flight(self) -> int:
         for asset in self.tube.state.specs.values():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from noob_cloud.engine import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from noob_cloud.engine import Call, Finished
     from noob_cloud.runner.dispatch import Dispatcher
@@ -43,7 +43,7 @@ class Flight:
 
 
 class Flights:
-    """Start epochs, keep at most `window` of them in flight, yield their results in order."""
+    """Start epochs, keep at most `window` of them in flight, give their results in order."""
 
     def __init__(self, start: Callable[[], Drive], dispatcher: Dispatcher, window: int) -> None:
         self._start = start
@@ -51,33 +51,28 @@ class Flights:
         self._window = window
         self._flights: deque[Flight] = deque()
 
-    def results(self, wanted: Callable[[], int | None]) -> Iterator[Finished]:
-        """Yield each epoch's result in order for as long as `wanted()` asks for more.
+    def take(self, want: int | None) -> Finished:
+        """Wait for the next epoch's result, and return it.
 
         Args:
-            wanted: how many further results the caller wants (None: no end). No more epochs
-                than that are ever in flight, so none is run that nobody asked for.
+            want: how many results the caller wants, this one included (None: no end). No more
+                epochs than that are ever in flight, so none is run that nobody asked for.
 
         Raises:
-            Exception: what the first failing epoch raised; every epoch before it was yielded.
+            Exception: what the epoch raised; the results of every epoch before it were taken.
         """
-        try:
-            while (want := wanted()) is None or want > 0:
-                self._launch(want)
-                self._dispatcher.flush()
-                if not self._flights:
-                    return
-                head = self._flights[0]
-                if not head.landed:
-                    self._land()
-                    continue
-                self._flights.popleft()
-                if head.error is not None:
-                    raise head.error
-                assert head.finished is not None  # noqa: S101 - landed without an error
-                yield head.finished
-        finally:
-            self.close()
+        while True:
+            self._launch(want)
+            self._dispatcher.flush()
+            head = self._flights[0]
+            if head.landed:
+                break
+            self._land()
+        self._flights.popleft()
+        if head.error is not None:
+            raise head.error
+        assert head.finished is not None  # noqa: S101 - landed without an error
+        return head.finished
 
     def close(self) -> None:
         """Give up every epoch in flight."""
