@@ -1,6 +1,6 @@
 """ProcessExecutor against concurrent.futures.ProcessPoolExecutor, interleaved, on two workers.
 
-    python bench/process.py [--json] [--rounds N]
+python bench/process.py [--json] [--rounds N]
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from noob_cloud.executors import ProcessExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WORKERS = 2
 ARRAY = np.random.default_rng(0).random(131_072)
@@ -132,7 +135,9 @@ def measure(rounds: int) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds; the median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="interleaved rounds; the median counts"
+    )
     options = parser.parse_args()
     rows = measure(options.rounds)
     if options.json:

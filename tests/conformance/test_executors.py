@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -18,10 +17,14 @@ from concurrent.futures import (
     wait,
 )
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from noob_cloud.executors import ProcessExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "ProcessPoolExecutor": partial(ProcessPoolExecutor, 2),

@@ -10,9 +10,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,6 +20,9 @@ import pytest
 from noob_cloud.exceptions import LimitError, RemoteError, TaskTimeoutError, WorkerLostError
 from noob_cloud.executors import ProcessExecutor
 from noob_cloud.executors.process import WorkerStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEGABYTE = 1 << 20
 KEPT: list[np.ndarray] = []
@@ -65,7 +68,7 @@ def stubborn():
     while True:
         try:
             time.sleep(60)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - that is the point
             continue
 
 
@@ -387,7 +390,8 @@ def test_arrays_both_ways(executor):
         assert (array == again).all()
         assert again.flags.writeable
     assert all(
-        (a == b).all() for a, b in zip(arrays, executor.submit(echo, arrays).result(30), strict=True)
+        (a == b).all()
+        for a, b in zip(arrays, executor.submit(echo, arrays).result(30), strict=True)
     )
 
 
@@ -500,7 +504,7 @@ def script(tmp_path, text):
 
 
 def shared_memory():
-    return set(os.listdir("/dev/shm"))
+    return {path.name for path in Path("/dev/shm").iterdir()}
 
 
 def test_script_with_own_functions(tmp_path):
@@ -638,9 +642,7 @@ def test_ctrl_c_in_with_block(tmp_path):
     text = textwrap.dedent(BUSY.format(open="with ProcessExecutor(2) as executor:"))
     head, _, body = text.partition("with ProcessExecutor(2) as executor:\n")
     path = tmp_path / "block.py"
-    path.write_text(
-        f"{head}with ProcessExecutor(2) as executor:\n{textwrap.indent(body, '    ')}"
-    )
+    path.write_text(f"{head}with ProcessExecutor(2) as executor:\n{textwrap.indent(body, '    ')}")
     process = subprocess.Popen(
         [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -675,11 +677,11 @@ def test_no_descriptor_left():
     with ProcessExecutor(2) as executor:
         executor.submit(echo, 1).result(30)
     gc.collect()
-    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     for _ in range(3):
         with ProcessExecutor(2) as executor:
             executor.submit(echo, np.zeros(100_000)).result(30)
     gc.collect()
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert threading.active_count() == threads

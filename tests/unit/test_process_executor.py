@@ -7,6 +7,7 @@ import os
 import pickle
 import threading
 from concurrent.futures import CancelledError, wait
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_allocator_never_overlaps(steps):
         else:
             allocator.give(taken.pop(number % len(taken)))
         ordered = sorted(taken)
-        assert all(a + n <= b for (a, n), (b, _) in zip(ordered, ordered[1:], strict=False))
+        assert all(a + n <= b for (a, n), (b, _) in pairwise(ordered))
         assert allocator.used == sum(size for _, size in taken)
     for region in taken:
         allocator.give(region)
@@ -150,9 +151,7 @@ def test_array_that_is_not_contiguous(pipe, memory):
 
 def test_reader_puts_frames_together(pipe, memory):
     """Frames may arrive in pieces of any size."""
-    frames = b"".join(
-        pack(REPLY, n, memory.view, memory.to_parent)[0] for n in range(5)
-    )
+    frames = b"".join(pack(REPLY, n, memory.view, memory.to_parent)[0] for n in range(5))
     reader = FrameReader(pipe[0])
     seen = []
     for start in range(0, len(frames), 7):

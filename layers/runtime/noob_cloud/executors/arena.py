@@ -31,7 +31,7 @@ class ArenaFullError(LimitError):
 
 
 class Allocator:
-    """First-fit allocation in `[start, stop)`: low addresses first, so that few pages are touched."""
+    """First-fit allocation in `[start, stop)`: low addresses first, so few pages are touched."""
 
     def __init__(self, start: int, stop: int) -> None:
         self.capacity = stop - start

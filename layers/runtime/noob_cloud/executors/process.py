@@ -8,7 +8,6 @@ import sys
 import weakref
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -221,7 +220,11 @@ class ProcessExecutor(Executor):
         return self._pool.pids()
 
     def shutdown(
-        self, wait: bool = True, *, cancel_futures: bool = False, kill: bool = False  # noqa: FBT001, FBT002 - the standard library's signature
+        self,
+        wait: bool = True,  # noqa: FBT001, FBT002 - the standard library's signature
+        *,
+        cancel_futures: bool = False,
+        kill: bool = False,
     ) -> None:
         """Take no more calls and end the workers when they are done.
 

@@ -105,8 +105,10 @@ class Link:
         self.revoking_since: float | None = None
         self.kill_at: float | None = None
         """When to kill it for good, if it has been asked to end."""
-        self.culprits: set[Call] = set()
-        """The calls because of which we end this worker."""
+        self.ended_by_us = False
+        """We end it because of one of its calls; the others are not to blame."""
+        self.given_up = False
+        """What it still sends is not read."""
         self.seen = -1
         self.seen_at = 0.0
         self._flushed = -1
@@ -245,13 +247,18 @@ class Link:
 
     # ---- its end
 
-    def end(self, culprit: Call | None, grace: float) -> None:
+    def end(self, grace: float) -> None:
         """Ask it to leave its call and end; `kill_at` says when to be firm."""
-        if culprit is not None:
-            self.culprits.add(culprit)
+        self.ended_by_us = True
         if self.kill_at is None:
             self.kill_at = monotonic() + grace
             self.signal(signal.SIGTERM)
+
+    def give_up(self) -> None:
+        """Kill it and read no more from it."""
+        self.given_up = self.ended_by_us = True
+        self.kill_at = monotonic()
+        self.process.kill()
 
     def signal(self, number: int) -> None:
         """Send a signal to a process that may have ended."""

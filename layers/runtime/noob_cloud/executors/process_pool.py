@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from concurrent.futures import BrokenExecutor
-from itertools import repeat
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud.exceptions import (
-    LimitError,
-    RemoteError,
-    RunnerError,
-    TaskTimeoutError,
-    WorkerLostError,
-)
+from noob_cloud.exceptions import LimitError, RunnerError, TaskTimeoutError
 from noob_cloud.executors.arena import ArenaFullError
 from noob_cloud.executors.channel import BROKEN, HELLO, REPLY, unpack_copied
-from noob_cloud.executors.process_call import STAGE, Call, settle_many
+from noob_cloud.executors.process_answer import (
+    Settled,
+    give_up_results,
+    how,
+    settle_results,
+    sort_out,
+)
+from noob_cloud.executors.process_backlog import Backlog
+from noob_cloud.executors.process_call import Call, settle_many
 from noob_cloud.executors.process_cost import Cost, Costs, weight
-from noob_cloud.executors.process_error import rebuild
 from noob_cloud.executors.process_link import Link
 from noob_cloud.executors.process_pump import Pump
-from noob_cloud.task import TaskPriority
+from noob_cloud.executors.process_watch import look, overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    Settled = tuple[Call, Any, BaseException | None]
+    from noob_cloud.executors.channel import Frame
 
 __all__ = ["Pool", "WorkerStartError"]
 
-_STUCK = 0.005
-"""Seconds after which a call counts as long: what waits behind it is looked after."""
-_REVOKE = 0.001
-"""Seconds after which a worker has surely seen that calls were revoked; memory takes far less."""
-_TAKEN = float("inf")
-"""In place of the time of revoking: what was revoked has been taken back."""
+_LOOK = 0.005
+"""Seconds between two looks at a worker that has been asked to end."""
+_ROOM = 0.001
+"""Seconds between two looks whether there is room for one more call."""
 _PREFETCH = 0.001
 """A call this short may be sent to a worker that still runs another batch, in seconds."""
 _GRACE = 1.0
@@ -55,7 +51,7 @@ class WorkerStartError(RunnerError, BrokenExecutor):
 class Pool:
     """The workers of one executor and the calls that wait for them."""
 
-    def __init__(  # noqa: D417 - the executor documents them
+    def __init__(
         self,
         *,
         max_workers: int,
@@ -74,8 +70,7 @@ class Pool:
         self._cancel_running = cancel_running
         self._arena_bytes = arena_bytes
         self._lock = threading.RLock()
-        self._queues: tuple[deque[Call], ...] = tuple(deque() for _ in TaskPriority)
-        self._waiting = 0
+        self._backlog = Backlog()
         self._links: list[Link] = []
         self._idle: list[Link] = []
         self._starting = 0
@@ -94,18 +89,13 @@ class Pool:
         if self._max_pending is not None:
             self._pump.pump(self._has_room, None)
             while not self._has_room():
-                threading.Event().wait(_REVOKE)
+                threading.Event().wait(_ROOM)
         with self._lock:
             self._refuse()
-            queue = self._queues[calls[0].priority]
-            if len(calls) == 1:
-                queue.append(calls[0])
-            else:
-                queue.extend(calls)
-            before = self._waiting
-            self._waiting = before + len(calls)
+            before = self._backlog.size
+            self._backlog.add(calls)
             failed = self._dispatch()
-            crowded = self._crowded and before // _HELP != self._waiting // _HELP
+            crowded = self._crowded and before // _HELP != self._backlog.size // _HELP
         if failed:
             settle_many(failed)
         if crowded:
@@ -121,7 +111,7 @@ class Pool:
                     return False
                 link = self._link_of(call)
                 if link is not None:
-                    link.end(call, _GRACE)
+                    link.end(_GRACE)
             cancelled = call.mark_cancelled()
         call.announce()
         self._pump.wake()
@@ -138,10 +128,7 @@ class Pool:
         with self._lock:
             self.closed = True
             if cancel or kill:
-                for queue in self._queues:
-                    cancelled += [call for call in queue if call.mark_cancelled()]
-                    queue.clear()
-                self._waiting = 0
+                cancelled += [call for call in self._backlog.clear() if call.mark_cancelled()]
             if kill:
                 for link in self._links:
                     for batch in link.inflight:
@@ -184,7 +171,7 @@ class Pool:
                 self._links.append(link)
                 self._pump.add(link)
         with self._lock:
-            if not self.closed or self._waiting or any(link.inflight for link in self._links):
+            if not self.closed or self._backlog.size or any(link.inflight for link in self._links):
                 return True
             links, self._links = self._links, []
             for link in links:
@@ -203,13 +190,12 @@ class Pool:
         try:
             alive = link.receive()
             with self._lock:
-                while (frame := link.reader.next()) is not None:
-                    kind, flags, _, regions, payload = frame
-                    self._answer(link, kind, flags, regions, payload, settled)
+                while not link.given_up and (frame := link.reader.next()) is not None:
+                    self._answer(link, frame, settled)
                 if not alive:
                     self._lose(link, settled)
                 self._crowded = False
-                if self._waiting:
+                if self._backlog.size:
                     settled += self._dispatch()
         except BaseException:  # an interrupt in the midst of it: this worker's state is unknown
             link.process.kill()
@@ -220,19 +206,36 @@ class Pool:
 
     def on_tick(self, now: float) -> float | None:
         """Look after timeouts, long calls, and workers that do not end; give the next time."""
-        due: list[float] = []
+        due: list[float | None] = []
         settled: list[Settled] = []
         with self._lock:
             for link in self._links:
                 if link.kill_at is not None:
                     if now >= link.kill_at:
                         link.process.kill()
-                    due.append(max(link.kill_at - now, _STUCK))
+                    due.append(max(link.kill_at - now, _LOOK))
                 elif link.inflight and link.ready:
-                    self._look_at(link, now, due, settled)
+                    due += self._look_after(link, now, settled)
         if settled:
             settle_many(settled)
-        return min(due) if due else None
+        return min((seconds for seconds in due if seconds is not None), default=None)
+
+    def _look_after(
+        self, link: Link, now: float, settled: list[Settled]
+    ) -> tuple[float | None, float | None]:
+        late, timed = overdue(link, now)
+        if late is not None:
+            text = f"the call ran longer than its timeout of {late.timeout} s"
+            settled.append((late, None, TaskTimeoutError(text, timeout=late.timeout)))
+            link.end(_GRACE)
+            return _LOOK, None
+        room = bool(self._idle) or len(self._links) < self.max_workers
+        again, stuck = look(link, now, spare=room and not self._backlog.size)
+        if again:
+            self._backlog.put_back(again)
+            self._crowded = False
+            settled += self._dispatch()
+        return timed, stuck
 
     # ---- sending; all with the lock held
 
@@ -246,7 +249,7 @@ class Pool:
     def _has_room(self) -> bool:
         with self._lock:
             flying = sum(len(batch.calls) for link in self._links for batch in link.inflight)
-            return self._waiting + flying < (self._max_pending or 0) or self.closed
+            return self._backlog.size + flying < (self._max_pending or 0) or self.closed
 
     def _dispatch(self) -> list[Settled]:
         failed: list[Settled] = []
@@ -254,13 +257,13 @@ class Pool:
             return failed
         self._dispatching = True
         try:
-            while self._waiting:
+            while self._backlog.size:
                 link = self._idle[-1] if self._idle else self._roomy()
                 if link is None or not self._feed(link, failed):
                     break
         finally:
             self._dispatching = False
-        if self._waiting:
+        if self._backlog.size:
             self._crowded = not self._idle
             if len(self._links) + self._starting < self.max_workers and self._missing():
                 self._pump.wake()
@@ -268,15 +271,15 @@ class Pool:
 
     def _missing(self) -> int:
         """How many workers to start for what waits."""
-        if self._broken is not None or not self._waiting:
+        if self._broken is not None or not self._backlog.size:
             return 0
         booting = self._starting + sum(not link.ready for link in self._links)
         room = self.max_workers - len(self._links) - self._starting
-        return max(0, min(room, self._waiting - booting))
+        return max(0, min(room, self._backlog.size - booting))
 
     def _roomy(self) -> Link | None:
         """A busy worker that may have one more batch of short calls."""
-        head = self._head()
+        head = self._backlog.head()
         if head is None or self._costs.of(head).seconds * weight(head) > _PREFETCH:
             return None
         for link in self._links:
@@ -290,26 +293,16 @@ class Pool:
                 return link
         return None
 
-    def _head(self) -> Call | None:
-        for queue in self._queues:
-            while queue and queue[0].done():
-                queue.popleft()
-                self._waiting -= 1
-            if queue:
-                return queue[0]
-        return None
-
     def _feed(self, link: Link, failed: list[Settled]) -> bool:
         """Send one batch; false if nothing could be sent to this worker now."""
-        head = self._head()
+        head = self._backlog.head()
         if head is None:
             return False
-        queue = self._queues[head.priority]
         cost = self._costs.of(head)
         size = 1
-        if self._waiting > 1 and not head.alone:
-            size = self._costs.batch(cost, head, self._waiting // len(self._links) + 1)
-        calls = self._take(queue, size)
+        if self._backlog.size > 1 and not head.alone:
+            size = self._costs.batch(cost, head, self._backlog.size // len(self._links) + 1)
+        calls = self._backlog.take(size)
         try:
             batch = link.send(calls, cost)
         except ArenaFullError as error:
@@ -318,11 +311,11 @@ class Pool:
             if len(calls) == 1:
                 failed.append((head, None, error))
             else:
-                self._put_back(calls, alone=True)
+                self._backlog.put_back(calls, alone=True)
             return True
         except BaseException:
             if not link.inflight or link.inflight[-1].calls is not calls:
-                self._put_back(calls)
+                self._backlog.put_back(calls)
             raise
         if batch.region is not None:
             cost.bytes = batch.region[1] / len(calls)
@@ -333,66 +326,30 @@ class Pool:
             self._pump.wake()
         return True
 
-    def _take(self, queue: deque[Call], size: int) -> list[Call]:
-        head = queue.popleft()
-        head.start()
-        self._waiting -= 1
-        calls = [head]
-        function, mode = head.fn, head.mode
-        while len(calls) < size and queue:
-            call = queue[0]
-            if call.fn is not function or call.mode != mode or call.alone:
-                break
-            if mode == STAGE and call.args[:2] != head.args[:2]:
-                break
-            if (call.timeout is None) != (head.timeout is None):
-                break
-            queue.popleft()
-            self._waiting -= 1
-            if call.start():
-                calls.append(call)
-        return calls
-
-    def _put_back(self, calls: Iterable[Call], *, alone: bool = False) -> None:
-        """Queue calls again, before those that wait, in their order."""
-        for call in reversed(list(calls)):
-            if not call.done():
-                call.rest()
-                call.alone = call.alone or alone
-                self._queues[call.priority].appendleft(call)
-                self._waiting += 1
-
     def _no_room(
         self, link: Link, calls: list[Call], error: LimitError, failed: list[Settled], cost: Cost
     ) -> bool:
         if len(calls) > 1:
-            self._put_back(calls)
+            self._backlog.put_back(calls)
             cost.too_large(len(calls))
             return True
         if link.memory.to_worker.used == 0:
             failed.append((calls[0], None, error))
             return True
-        self._put_back(calls)
+        self._backlog.put_back(calls)
         if not link.inflight:  # the worker holds on to arguments of earlier calls
             self._idle.remove(link)
-            link.end(None, _GRACE)
+            link.end(_GRACE)
         return False
 
     # ---- receiving; all with the lock held
 
-    def _answer(
-        self,
-        link: Link,
-        kind: int,
-        flags: int,
-        regions: int,
-        payload: memoryview,
-        settled: list[Settled],
-    ) -> None:
+    def _answer(self, link: Link, frame: Frame, settled: list[Settled]) -> None:
+        kind, flags, _, regions, payload = frame
         try:
             value = unpack_copied(flags, regions, payload, link.memory.view)
         except Exception as error:  # noqa: BLE001 - whatever loading a result raises
-            self._unreadable(link, error, settled)
+            settled += give_up_results(link, error, retry=self._max_retries > 0)
             return
         link.read_one()
         if kind == HELLO:
@@ -405,51 +362,18 @@ class Pool:
             return
         results, errors, seconds, skipped, keep, released = value
         batch = link.inflight[0]
-        calls = batch.calls
-        done = batch.done
-        if not errors:
-            mine = calls if len(results) == len(calls) else calls[done : done + len(results)]
-            settled += zip(mine, results, repeat(None))
-        elif errors[0][0] < 0:  # the frame could not be loaded; nothing has run
-            if len(calls) == 1:
-                settled.append((calls[0], None, rebuild(errors[0][1])))
-            else:
-                self._put_back(calls, alone=True)
-        else:
-            raised = dict(errors)
-            for index, result in enumerate(results, done):
-                if index not in raised:
-                    settled.append((calls[index], result, None))
-                else:
-                    calls[index].partial = result or ()
-                    settled.append((calls[index], None, rebuild(raised[index])))
-        batch.done = done + len(results)
+        again = settle_results(link, results, errors, settled)
+        if again:
+            self._backlog.put_back(again, alone=True)
         if kind != REPLY:
             return
-        if skipped and batch.done < len(calls):
-            self._put_back(calls[batch.done :])
+        if skipped and batch.done < len(batch.calls):
+            self._backlog.put_back(batch.calls[batch.done :])
         if batch.done:
-            batch.cost.note(calls, batch.done, seconds)
+            batch.cost.note(batch.calls, batch.done, seconds)
         link.finish_batch(keep=keep, released=released)
         if not link.inflight and link.kill_at is None:
             self._idle.append(link)
-
-    def _unreadable(self, link: Link, error: Exception, settled: list[Settled]) -> None:
-        """A result cannot be loaded here: its worker starts afresh, its calls fail or go alone."""
-        link.process.kill()
-        for batch in link.inflight:
-            left = batch.calls[batch.done :]
-            if len(batch.calls) > 1 and self._max_retries:
-                self._put_back(left, alone=True)
-            elif batch is link.inflight[0]:
-                problem = RemoteError(f"the result cannot be loaded here: {error!r}")
-                problem.__cause__ = error
-                settled += [(call, None, problem) for call in left]
-            else:
-                self._put_back(left)
-            batch.calls = []
-
-    # ---- losing a worker; all with the lock held
 
     def _lose(self, link: Link, settled: list[Settled]) -> None:
         """Forget a worker that is gone; its calls fail, or run again elsewhere."""
@@ -463,48 +387,20 @@ class Pool:
             self._bad_boots += 1
             if self._bad_boots >= _BOOTS and self._broken is None:
                 settled += self._break(
-                    f"{_BOOTS} workers in a row ended before they were ready ({_how(code)})"
+                    f"{_BOOTS} workers in a row ended before they were ready ({how(code)})"
                 )
-        again = []
-        for batch in link.inflight:
-            for unit, call in enumerate(batch.calls[batch.done :], batch.first + batch.done):
-                if call.done():
-                    continue
-                if unit <= started and not self._retry(call, link, ran=unit == started):
-                    problem = WorkerLostError(
-                        f"the worker (process {link.process.pid}) that ran the call ended: "
-                        f"{_how(code)}; it was tried {max(call.tries, 1)} time(s)",
-                        exit_code=code,
-                        tries=call.tries,
-                    )
-                    settled.append((call, None, problem))
-                else:
-                    again.append(call)
-        link.inflight.clear()
-        self._put_back(again)
+        again, failed = sort_out(link, code, started, self._max_retries)
+        settled += failed
+        self._backlog.put_back(again)
         if self._missing():
             self._pump.wake()
-
-    def _retry(self, call: Call, link: Link, *, ran: bool) -> bool:
-        """Whether a call that had started runs again."""
-        limit = self._max_retries if call.max_retries is None else call.max_retries
-        if not ran:  # it had ended, its result is lost
-            return limit > 0
-        if link.culprits:  # we ended the worker, because of another call
-            return True
-        call.tries += 1
-        call.alone = True
-        return call.tries <= limit
 
     def _break(self, reason: str) -> list[Settled]:
         """Give up: fail all that waits, now and later."""
         self._broken = reason
-        calls = [call for queue in self._queues for call in queue if not call.done()]
+        calls = self._backlog.clear()
         for link in self._links:
             calls += [call for batch in link.inflight for call in batch.calls if not call.done()]
-        for queue in self._queues:
-            queue.clear()
-        self._waiting = 0
         return [(call, None, WorkerStartError(reason)) for call in calls]
 
     def _link_of(self, call: Call) -> Link | None:
@@ -513,59 +409,3 @@ class Pool:
                 if call in batch.calls:
                     return link
         return None
-
-    # ---- looking after long calls; with the lock held
-
-    def _look_at(
-        self, link: Link, now: float, due: list[float], settled: list[Settled]
-    ) -> None:
-        call, began = link.current()
-        if call is not None and call.timeout is not None:
-            left = began + call.timeout - now
-            if left <= 0 and not call.done():
-                problem = TaskTimeoutError(
-                    f"the call ran longer than its timeout of {call.timeout} s",
-                    timeout=call.timeout,
-                )
-                settled.append((call, None, problem))
-                link.end(call, _GRACE)
-                due.append(_STUCK)
-                return
-            due.append(max(left, _REVOKE))
-        elif call is None and link.inflight[0].calls and link.inflight[0].calls[0].timeout:
-            due.append(_STUCK)  # sent, not started
-        batch = link.inflight[0]
-        if len(batch.calls) - batch.done <= 1 and len(link.inflight) == 1:
-            return
-        if link.revoking_since == _TAKEN:
-            return
-        due.append(_STUCK if link.revoking_since is None else _REVOKE)
-        started = link.started()
-        if link.seen != started:
-            link.seen, link.seen_at = started, now
-            return
-        if now - link.seen_at < _STUCK:
-            return
-        if started > batch.first + batch.done:
-            link.flush(started)
-        if link.revoking_since is None:
-            if self._waiting == 0 and (self._idle or len(self._links) < self.max_workers):
-                link.revoke(started, now)
-        elif now - link.revoking_since >= _REVOKE:
-            self._take_back(link, started)
-            link.revoking_since = _TAKEN
-            settled += self._dispatch()
-
-    def _take_back(self, link: Link, started: int) -> None:
-        """Queue again what a worker, busy with `started`, has been forbidden to start."""
-        again: list[Call] = []
-        for batch in link.inflight:
-            keep = max(started + 1 - batch.first, 0)
-            again += batch.calls[keep:]
-            del batch.calls[keep:]
-        self._crowded = False
-        self._put_back(again)
-
-
-def _how(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

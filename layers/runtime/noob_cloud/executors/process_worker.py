@@ -115,9 +115,11 @@ class Server:
         """Send the results so far; the call that runs goes on."""
         count = len(self._results)
         if self._busy and count > self._sent:
+            self._busy = False
             errors = [e for e in self._errors if self._sent <= e[0] < count]
             self._reply(PARTIAL, self._results[self._sent : count], errors, 0.0, 0)
             self._sent = count
+            self._busy = True
 
     def on_terminate(self, *_: object) -> None:
         """Leave the call that runs, through its `finally` clauses, and then the process."""
@@ -126,9 +128,7 @@ class Server:
 
     # ---- frames
 
-    def _load(
-        self, flags: int, regions: int, payload: memoryview
-    ) -> tuple[Any, Borrowed | None]:
+    def _load(self, flags: int, regions: int, payload: memoryview) -> tuple[Any, Borrowed | None]:
         return unpack_borrowed(flags, regions, payload, self._memory.view)
 
     def _boot(self, setup: dict[str, Any]) -> bool:
@@ -198,7 +198,7 @@ class Server:
                     return
                 value = None
                 if isinstance(error, PartialChunkError):
-                    value, error = error.results, error.error  # noqa: PLW2901
+                    value, error = error.results, error.error
                 self._errors.append((len(results), _portable(error)))
             results.append(value)
 
