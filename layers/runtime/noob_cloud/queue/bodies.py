@@ -48,7 +48,7 @@ class Blobs(Protocol):
 @lru_cache(1)
 def _codec() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     # imported with the first value that needs it: most queues of a coordinator never decode one
-    from noob_cloud.codec import dumps, loads  # noqa: PLC0415
+    from noob_cloud.codec import dumps, loads
 
     return dumps, loads
 
@@ -152,7 +152,7 @@ class Chunk:
             self.run_id,
             self.key,
             self.body,
-        ) = row  # noqa: E501 - one row
+        ) = row
         self.first: int = self.last - n + 1
         self._columns: Any = None
 

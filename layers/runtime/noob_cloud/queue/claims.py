@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     """Of `ready`: key, n, terms, claims, tries."""
 
 FEW_LANES = 4
-"""Up to this many lanes are read one after the other; of more, the empty ones are left out first."""
+"""Up to this many lanes are read one by one; of more, the empty ones are left out first."""
 ROWS = 128
 """Most rows that are read from a lane at once."""
 
@@ -106,9 +106,9 @@ def _take_from(ledger: Ledger, lane: Lane, limit: int) -> list[Row]:
             execute(SQL.drop_ready_range, (rows[0][0], rows[whole - 1][0]))
         if whole < len(rows):
             if need:
-                key, _, *rest = rows[whole]
+                key, _, terms_id, tried, tries = rows[whole]
                 execute(SQL.shorten_ready, (key, need))
-                taken.append((key, need, *rest))
+                taken.append((key, need, terms_id, tried, tries))
             break
         if len(rows) < asked:
             break
@@ -123,7 +123,7 @@ def _take(ledger: Ledger, lanes: tuple[Lane, ...], limit: int, now: float) -> li
     need = limit
     size = min(limit, ROWS)
     for row in merge(*(_rows_of(ledger, lane, size) for lane in lanes), key=_order):
-        key, n, *rest = row
+        key, n, terms_id, tried, tries = row
         limited = ledger.lane_of_key(key).limited
         take = min(n, need, allowed[limited] if limited else UNLIMITED)
         if take <= 0:
@@ -132,7 +132,7 @@ def _take(ledger: Ledger, lanes: tuple[Lane, ...], limit: int, now: float) -> li
             ledger.execute(SQL.drop_ready, (key,))
         else:
             ledger.execute(SQL.shorten_ready, (key, take))
-        taken.append((key, take, *rest))
+        taken.append((key, take, terms_id, tried, tries))
         if limited:
             allowed[limited] -= take
             spent[limited] = spent.get(limited, 0) + take

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, suppress
-from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from noob_cloud.exceptions import DatabaseDamagedError, DatabaseVersionError, Qu
 from noob_cloud.queue.statements import SQL
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterator
 
 APPLICATION_ID = 0x6E6F6F62
@@ -23,6 +23,8 @@ CHECKED_SIZE = 64 * 1024 * 1024
 """Files up to this many bytes are checked page by page when they are opened (0.2 s at most)."""
 PAGE_SIZE = 1024
 """Of a new file. A commit of one task rewrites five pages, so small ones make it cheaper."""
+HEAD = 100
+"""Bytes of SQLite's header."""
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -103,14 +105,14 @@ def examine(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(100)
+            head = file.read(HEAD)
     except FileNotFoundError:
         return
     except OSError as error:
         raise QueueError(f"{path} cannot be read: {error}", path=str(path)) from error
     if not head:
         return
-    if not head.startswith(_MAGIC) or len(head) < 100:
+    if not head.startswith(_MAGIC) or len(head) < HEAD:
         raise DatabaseDamagedError(
             f"{path} is not a SQLite database, or its first page is damaged; it is left as it is."
             " Restore a copy, or name another db_path.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from noob_cloud.queue.interface import HeartbeatReply
-from noob_cloud.queue.ledger import Piece
 from noob_cloud.queue.statements import SQL
 
 if TYPE_CHECKING:
+    from noob_cloud.queue.ledger import Piece
     from collections.abc import Iterable
 
     from noob_cloud.queue.ledger import Ledger

@@ -6,16 +6,16 @@ Everything here runs inside a transaction that `commit.GroupCommit` has begun.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from noob_cloud.exceptions import LeaseLostError, TaskNotFoundError
 from noob_cloud.queue.bodies import Chunk, Values
 from noob_cloud.queue.limits import Limits
 from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import ID_MASK, LANE_SHIFT, Lane, Terms, Words
-from noob_cloud.task import Token
 
 if TYPE_CHECKING:
+    from noob_cloud.task import Token
     import sqlite3
     from collections.abc import Iterator
 
@@ -163,7 +163,7 @@ class Ledger:
         return LeaseRow(*row)
 
     def held(self, low: int, high: int, token: Token | None) -> Iterator[Piece | int]:
-        """Pieces of [low, high] that this token holds; each task that it does not hold, as its id."""
+        """Pieces of [low, high] that this token holds; each task that it does not, as its id."""
         at = low
         while at <= high:
             row = self.lease_at(at)
@@ -182,14 +182,14 @@ class Ledger:
         """The piece of this one task; `LeaseLostError` if the token does not hold it."""
         row = self.lease_at(task_id)
         if row is None or not row.holds(token):
-            self.refuse(task_id, row)
+            raise self.refusal(task_id, row)
         return Piece(row, task_id, task_id)
 
-    def refuse(self, task_id: int, row: LeaseRow | None) -> Any:
-        """Raise what a worker is told that does not hold this task."""
+    def refusal(self, task_id: int, row: LeaseRow | None) -> LeaseLostError:
+        """What a worker is told that does not hold this task."""
         self.chunk_of(task_id)
         if row is not None:
-            raise LeaseLostError(
+            return LeaseLostError(
                 f"task {task_id} is held by {row.worker_id} under attempt {row.claims};"
                 " this lease of it is lost",
                 task_id=task_id,
@@ -197,7 +197,7 @@ class Ledger:
             )
         cancelled = self.is_cancelled(task_id)
         what = "has been cancelled" if cancelled else "is not leased to this worker any more"
-        raise LeaseLostError(f"task {task_id} {what}", task_id=task_id, cancelled=cancelled)
+        return LeaseLostError(f"task {task_id} {what}", task_id=task_id, cancelled=cancelled)
 
     def is_cancelled(self, task_id: int) -> bool:
         """Whether somebody cancelled this task."""

@@ -25,7 +25,7 @@ class Limit:
     running: int
     """Leases held."""
     tokens: float
-    """Claims that the rate allows at `filled_at`: a token bucket of `rate` that fills in `seconds`."""
+    """Claims that the rate allowed at `filled_at`: a bucket of `rate` that fills in `seconds`."""
     filled_at: float
 
     def fill(self, now: float) -> None:

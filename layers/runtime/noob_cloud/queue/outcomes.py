@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Backoff:
-    """Exponential backoff with full jitter: up to `base * 2 ** (tries - 1)`, at most `cap`, seconds.
+    """Exponential backoff with full jitter: up to `base * 2 ** (tries - 1)` and `cap` seconds.
 
     Full jitter (a uniform draw from zero to the bound) spreads retries best; see M. Brooker,
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -47,7 +47,9 @@ class Results:
     def __init__(self, ids: list[int], tokens: list[Token | None], values: list[Any]) -> None:
         if any(map(gt, ids, ids[1:])):
             order = sorted(range(len(ids)), key=ids.__getitem__)
-            ids, tokens, values = ([x[i] for i in order] for x in (ids, tokens, values))
+            ids = [ids[i] for i in order]
+            tokens = [tokens[i] for i in order]
+            values = [values[i] for i in order]
         self.ids = ids
         self.tokens = tokens
         self.values = values
@@ -133,7 +135,7 @@ def take_waiting(
     """Take one task out of the ready or delayed ones; return its (key, 1, terms, claims, tries)."""
     row = find_ready(ledger, task_id, name)
     if row is not None:
-        key, n, *rest = row
+        key, n, terms, claims, tries = row
         at = task_id - (key & ID_MASK)
         if at == 0 and n == 1:
             ledger.execute(SQL.drop_ready, (key,))
@@ -142,21 +144,22 @@ def take_waiting(
         else:
             ledger.execute(SQL.cut_ready, (key, at))
             if at + 1 < n:
-                ledger.execute(SQL.add_ready, (key + at + 1, n - at - 1, *rest))
-        return (key + at, 1, *rest)
+                rest = (key + at + 1, n - at - 1, terms, claims, tries)
+                ledger.execute(SQL.add_ready, rest)
+        return (key + at, 1, terms, claims, tries)
     found = ledger.execute(SQL.delayed_of, (task_id,)).fetchone()
     if found is None or found[0] + found[1] <= task_id:
         return None
-    first, n, due, key, *rest = found
+    first, n, due, key, terms, claims, tries = found
     at = task_id - first
     if at:
         ledger.execute(SQL.cut_delayed, (first, at))
     else:
         ledger.execute(SQL.drop_delayed, (first,))
     if at + 1 < n:
-        row = (task_id + 1, n - at - 1, due, key + at + 1, *rest)
-        ledger.execute(SQL.add_delayed, row)
-    return (key + at, 1, *rest)
+        later = (task_id + 1, n - at - 1, due, key + at + 1, terms, claims, tries)
+        ledger.execute(SQL.add_delayed, later)
+    return (key + at, 1, terms, claims, tries)
 
 
 def find_ready(

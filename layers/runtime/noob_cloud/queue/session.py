@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from noob_cloud.queue.interface import TaskRef
-    from noob_cloud.queue.submit import Terms
+    from noob_cloud.queue.terms import Terms
 
 T = TypeVar("T")
 POLL = 0.05
@@ -53,7 +53,7 @@ class Session:
 
     def __init__(
         self,
-        persistent: bool = True,  # noqa: FBT001, FBT002 - the user's signature
+        persistent: bool = True,
         db_path: str | os.PathLike[str] = "./queue.db",
         *,
         lease_seconds: float = 30.0,
@@ -75,7 +75,7 @@ class Session:
         self._exclusive = exclusive
         self._values = Values(blobs, threshold=blob_threshold)
         self._blobs = blobs
-        self._backoff = outcomes.Backoff(*backoff, rng or Random())  # noqa: S311 - jitter
+        self._backoff = outcomes.Backoff(*backoff, rng or Random())
         self._clock = clock or Clock()
         self._held: dict[int, Token] = {}
         self._recipes: dict[Any, Terms] = {}
@@ -103,7 +103,7 @@ class Session:
     def blobs(self) -> Blobs:
         """Where the tubes of runs are: the store given, or a folder beside the file."""
         if self._blobs is None:
-            from noob_cloud.blobs import FolderStore, MemoryStore  # noqa: PLC0415 - few need it
+            from noob_cloud.blobs import FolderStore, MemoryStore
 
             here = self.path
             self._blobs = (
@@ -203,7 +203,7 @@ class Session:
 
     def _ref(self, task: TaskRef) -> tuple[int, Token | None]:
         if type(task) is StoredTask:
-            return task.task_id, task._place.token  # noqa: SLF001 - without unpacking the rest
+            return task.task_id, task._place.token
         if isinstance(task, int):
             return task, self._held.get(task)
         if isinstance(task, Task):
@@ -226,7 +226,7 @@ class Session:
         ):
             task_id, token = self._ref(tasks)
             return ([task_id], [token]), True
-        ids, tokens = self._columns(tasks)
+        ids, tokens = self._columns(tasks)  # type: ignore[arg-type] # tasks, not one
         order = sorted(range(len(ids)), key=ids.__getitem__)
         return ([ids[i] for i in order], [tokens[i] for i in order]), False
 

@@ -6,9 +6,9 @@ import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.queue import claims, leases, look, outcomes, submit, timers
-from noob_cloud.queue.bodies import pack_results
+from noob_cloud.queue.bodies import pack
 from noob_cloud.queue.upkeep import Upkeep
-from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+from noob_cloud.task import Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -128,11 +128,10 @@ class TaskQueue(Upkeep):
         batches, count = submit.gather(tasks)
         if not count:
             return []
-        ledger = self._ledger
         for batch in batches:
-            submit.pack_batch(ledger, batch)
+            submit.pack_batch(self._values, batch)
         at = self._now(now)
-        ids = self._run(lambda: submit.add_batches(ledger, batches, count, at))
+        ids = self._run(lambda: submit.add_batches(self._ledger, batches, count, at))
         self._tell()
         return ids
 
@@ -150,17 +149,15 @@ class TaskQueue(Upkeep):
         now: float | None = None,
     ) -> Task | None:
         """Lease the next task that this worker may run; None if there is none within `wait` s."""
-        found = self.claim_many(
-            worker_id,
-            1,
-            affinity_tags,
-            accept_untagged=accept_untagged,
-            lease_seconds=lease_seconds,
-            wait=wait,
-            decode=decode,
-            now=now,
-        )
-        return found[0] if found else None
+        wanted = self._claim(worker_id, 1, affinity_tags, accept_untagged, lease_seconds, decode)
+        found = self._claim_at(wanted, now)
+        if not found and wait > 0:
+            found = self._until(lambda: self._claim_at(wanted, now) or None, wait) or []
+        if not found:
+            return None
+        task = found[0]
+        self._held[task.task_id] = task._place.token  # type: ignore[assignment]
+        return task
 
     def claim_many(
         self,
@@ -191,9 +188,9 @@ class TaskQueue(Upkeep):
         worker_id: str,
         limit: int,
         affinity_tags: Iterable[str],
-        accept_untagged: bool,  # noqa: FBT001 - one place calls it
+        accept_untagged: bool,
         lease_seconds: float | None,
-        decode: bool,  # noqa: FBT001 - one place calls it
+        decode: bool,
     ) -> claims.Claim:
         if not isinstance(worker_id, str) or not worker_id:
             raise TypeError(f"worker_id is a string that is not empty, not {worker_id!r}")
@@ -281,7 +278,7 @@ class TaskQueue(Upkeep):
             LeaseLostError: It is not this worker's any more; the result is dropped.
         """
         ref = self._ref(task)
-        body = pack_results([self._values.pack(result)])
+        body = None if result is None else pack(self._values.pack(result))
         at = self._now(now)
         self._run(lambda: outcomes.complete_one(self._ledger, ref, body, at))
         self._held.pop(ref[0], None)

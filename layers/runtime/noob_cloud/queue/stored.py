@@ -122,5 +122,5 @@ class StoredTask(Task):
         return repr(self.plain())
 
 
-_set_id = StoredTask.task_id.__set__  # type: ignore[attr-defined] # a slot's descriptor
-_set_place = StoredTask._place.__set__  # type: ignore[attr-defined] # noqa: SLF001 - this module's class
+_set_id = vars(Task)["task_id"].__set__  # the slot itself: three times as fast as setattr
+_set_place = vars(StoredTask)["_place"].__set__

@@ -7,13 +7,14 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from noob_cloud.exceptions import QueueError
 from noob_cloud.queue.bodies import pack, pack_chunk
 from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import Terms
 from noob_cloud.task import TaskPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from noob_cloud.queue.bodies import Values
     from noob_cloud.queue.ledger import Ledger
@@ -145,7 +146,11 @@ def pack_one(values: Values, node_id: str, epoch: Any, data: Any) -> bytes:
 def add_one(ledger: Ledger, terms: Terms, run_id: str | None, body: bytes, now: float) -> int:
     """Write one ready task without a key; return its id. Inside a transaction."""
     terms_id, first_key = ledger.words.place_of(terms)
-    task_id: int = ledger.execute(SQL.add_one, (terms_id, now, now, run_id, None, body)).lastrowid
+    task_id: int | None = ledger.execute(
+        SQL.add_one, (terms_id, now, now, run_id, None, body)
+    ).lastrowid
+    if task_id is None:
+        raise QueueError("the queue's file did not take the task")
     ledger.execute(SQL.add_ready, (first_key | task_id, 1, terms_id, 0, 0))
     return task_id
 
@@ -239,12 +244,11 @@ def _check_own(task: list[Any], place: int) -> None:
     task[3] = None if unique is _MISSING else _name(unique, "idempotency_key")
 
 
-def pack_batch(ledger: Ledger, batch: Batch) -> None:
+def pack_batch(values: Values, batch: Batch) -> None:
     """Turn values into what the rows hold; outside of the transaction, since it may take long."""
-    pack = ledger.values.pack
-    batch.payloads = ledger.values.pack_all(batch.payloads)
+    batch.payloads = values.pack_all(batch.payloads)
     if set(map(type, batch.epochs)) != {int}:
-        batch.epochs = [pack(epoch) for epoch in batch.epochs]
+        batch.epochs = [values.pack(epoch) for epoch in batch.epochs]
 
 
 def add_batches(ledger: Ledger, batches: list[Batch], count: int, now: float) -> list[int]:
@@ -255,7 +259,7 @@ def add_batches(ledger: Ledger, batches: list[Batch], count: int, now: float) ->
     row = ledger.execute(SQL.last_task).fetchone()
     last = 0 if row is None else row[0]
     for batch in batches:
-        chosen = range(len(batch.nodes))
+        chosen: Sequence[int] = range(len(batch.nodes))
         if batch.uniques is not None:
             chosen, known = _new_ones(ledger, batch)
             for index, task_id in known.items():

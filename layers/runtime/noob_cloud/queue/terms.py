@@ -83,7 +83,7 @@ class Words:
         """Drop everything remembered, after a rollback may have undone a row."""
         self._terms_ids: dict[Terms, int] = {}
         self._terms: dict[int, Terms] = {}
-        self._places: dict[Terms, tuple[int, int]] = {}
+        self._places: dict[int, tuple[int, int, Terms]] = {}
         self._lane_ids: dict[tuple[str, str, str], int] = {}
         self._lanes: dict[int, Lane] = {}
         self._newest_lane = 0
@@ -116,11 +116,11 @@ class Words:
 
     def place_of(self, terms: Terms) -> tuple[int, int]:
         """Id of these terms, and the ready key of a task without a key, less its id."""
-        found = self._places.get(terms)
+        found = self._places.get(id(terms))  # the entry keeps its terms, so their id is theirs
         if found is None:
             first_key = self.lane_of(terms).first_key | terms.priority << ID_BITS
-            found = self._places[terms] = (self.terms_id(terms), first_key)
-        return found
+            found = self._places[id(terms)] = (self.terms_id(terms), first_key, terms)
+        return found[0], found[1]
 
     def lane_of(self, terms: Terms, limited: str = "") -> Lane:
         """Lane of tasks with these terms, written down if it is new. Inside a transaction."""
