@@ -26,6 +26,7 @@ from noob_cloud.codec.limits import DEFAULT, Limits
 from noob_cloud.codec.read import decode_plain, read, refusal
 from noob_cloud.codec.registry import register, registered
 from noob_cloud.codec.scan import check_items
+from noob_cloud.codec.single import array_parts, keep_head, keep_layout, known_array
 from noob_cloud.codec.write import OPTIONS, RAW_TYPES, Writer, packb
 from noob_cloud.exceptions import CodecError, DecodeError, EncodeError, LimitError
 
@@ -81,11 +82,20 @@ def dumps_parts(value: Any, *, limits: Limits = DEFAULT) -> list[bytes | memoryv
     Large arrays are parts of their own and are not copied: do not change them before the parts are
     written. Raises as `dumps` does.
     """
+    kind = type(value)
+    is_array = kind.__name__ == "ndarray" and kind.__module__ == "numpy" and limits is DEFAULT
+    if is_array:
+        known = array_parts(value)
+        if known is not None:
+            return known
     writer = Writer()
     writer.limits = limits
     body = writer.pack_top(value)
     flags = EXTENDED if writer.extended else 0
-    return assemble(body, writer.buffers or (), flags, limits)
+    parts = assemble(body, writer.buffers or (), flags, limits)
+    if is_array:
+        keep_head(value, parts)
+    return parts
 
 
 def loads(data: Buffer, *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
@@ -109,14 +119,21 @@ def loads(data: Buffer, *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
             except Exception as error:  # the decoder's own, a RecursionError, a MemoryError
                 raise refusal(error) from error
     view = memoryview(data).cast("B")
-    flags, body, buffers = parse(view if copy else view.toreadonly(), limits)
+    flags, body, buffers = parse(view, limits)
     return _read(flags, body, buffers, limits, copy=copy)
 
 
 def loads_parts(parts: Sequence[Buffer], *, limits: Limits = DEFAULT, copy: bool = True) -> Any:
     """Return the value of a frame that arrives in the parts that `dumps_parts` made."""
-    flags, body, buffers = parse_parts(parts, limits)
-    return _read(flags, body, buffers, limits, copy=copy)
+    if len(parts) != 2 or limits is not DEFAULT:  # noqa: PLR2004 - an array's head and its buffer
+        return _read(*parse_parts(parts, limits), limits, copy=copy)
+    value = known_array(parts, copy=copy)
+    if value is None:
+        flags, body, buffers = parse_parts(parts, limits)
+        value = _read(flags, body, buffers, limits, copy=copy)
+        if len(buffers) == 1 and buffers[0].nbytes == memoryview(parts[1]).nbytes:
+            keep_layout(value, parts)
+    return value
 
 
 def canonical(value: Any) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from noob_cloud.codec import tags
 from noob_cloud.codec.read import DECODERS
-from noob_cloud.codec.write import ENCODERS, Ext
+from noob_cloud.codec.write import ENCODERS, OPTIONS, Ext, packb
 
 if TYPE_CHECKING:
     from noob_cloud.codec.read import Reader
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 def _encode_tuple(writer: Writer, value: tuple[Any, ...]) -> Ext:
-    return Ext(tags.TUPLE, writer.nested(list(value)))
-
-
-def _decode_tuple(reader: Reader, data: memoryview) -> tuple[Any, ...]:
-    return tuple(reader.items(data))
+    if writer.canonical or writer.depth >= writer.limits.depth:
+        return Ext(tags.TUPLE, writer.nested(list(value)))
+    writer.depth += 1  # `nested`, spelled out: there are many tuples
+    mark = len(writer.buffers) if writer.buffers else 0
+    items = list(value)
+    try:
+        packed = packb(items, writer.hook, OPTIONS)
+    except TypeError as error:
+        packed = writer.recover(items, error, mark)
+    writer.depth -= 1
+    return Ext(tags.TUPLE, packed)
 
 
 def pack_set(writer: Writer, value: set[Any] | frozenset[Any]) -> bytes:
@@ -35,7 +41,7 @@ def _encode_set(writer: Writer, value: set[Any]) -> Ext:
 
 
 def _decode_set(reader: Reader, data: memoryview) -> set[Any]:
-    return set(reader.items(data))
+    return reader.descend(reader.set, data)
 
 
 def _encode_frozenset(writer: Writer, value: frozenset[Any]) -> Ext:
@@ -43,10 +49,8 @@ def _encode_frozenset(writer: Writer, value: frozenset[Any]) -> Ext:
 
 
 def _decode_frozenset(reader: Reader, data: memoryview) -> frozenset[Any]:
-    return frozenset(reader.items(data))
+    return reader.descend(reader.frozenset, data)
 
 
 ENCODERS.update({tuple: _encode_tuple, set: _encode_set, frozenset: _encode_frozenset})
-DECODERS.update(
-    {tags.TUPLE: _decode_tuple, tags.SET: _decode_set, tags.FROZENSET: _decode_frozenset}
-)
+DECODERS.update({tags.SET: _decode_set, tags.FROZENSET: _decode_frozenset})

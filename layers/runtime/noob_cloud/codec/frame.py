@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from noob_cloud.exceptions import DecodeError, LimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from noob_cloud.codec.limits import Limits
 
@@ -41,6 +41,7 @@ CANONICAL = 2
 ALIGN = 64
 """Alignment of buffers within the frame: a cache line, and what Arrow asks for."""
 _MAX_ALIGN = 4096
+_ZEROS = bytes(ALIGN)
 _HEAD = Struct("<4sHHQQ")
 _ENTRY = Struct("<QQI")
 HEAD_SIZE = _HEAD.size
@@ -71,18 +72,17 @@ def assemble(
             " (Limits.buffers). Stack small arrays into a larger one.",
             limit="buffers",
         )
-    table = bytearray()
-    tail: list[bytes | memoryview] = []
     end = HEAD_SIZE + _ENTRY.size * len(buffers) + len(body)
+    head_parts: list[bytes] = [head]
+    parts: list[bytes | memoryview] = []
     for buffer in buffers:
-        padding = -end % ALIGN
-        if padding:
-            tail.append(bytes(padding))
-        table += _ENTRY.pack(end + padding, buffer.nbytes, ALIGN)
-        tail.append(buffer)
-        end += padding + buffer.nbytes
+        padding, size = -end % ALIGN, buffer.nbytes
+        head_parts.append(_ENTRY.pack(end + padding, size, ALIGN))
+        parts.append(_ZEROS[:padding])
+        parts.append(buffer)
+        end += padding + size
     _check_total(end, limits)
-    return [b"".join((head, table, body)), *tail]
+    return [b"".join((*head_parts, body, parts[0])), *filter(len, parts[1:])]
 
 
 def parse(view: memoryview, limits: Limits) -> tuple[int, memoryview, list[memoryview]]:
@@ -104,7 +104,7 @@ def parse(view: memoryview, limits: Limits) -> tuple[int, memoryview, list[memor
             raise DecodeError(
                 f"The frame ends after {len(view)} bytes; a buffer ends at {offset + length}."
             )
-        if bytes(view[end:offset]).strip(b"\0"):
+        if not _is_zero(view[end:offset]):
             raise DecodeError(f"The padding before byte {offset} is not zero.")
         buffers.append(view[offset : offset + length])
         end = offset + length
@@ -120,15 +120,17 @@ def parse_parts(
 
     Parts that were cut elsewhere are joined first.
     """
-    views = [memoryview(part).cast("B") for part in parts]
-    _check_total(sum([len(view) for view in views]), limits)
+    views = [_bytes(part) for part in parts]
     if len(views) == 1:
         return parse(views[0], limits)
-    if views:
-        flags, start, size, entries = parse_head(views[0], limits)
+    _check_total(sum([len(view) for view in views]), limits)
+    try:
+        flags, start, size, entries = parse_head(views[0] if views else memoryview(b""), limits)
         found = _find_parts(views, start + size, entries)
-        if found is not None:
-            return flags, views[0][start:], found
+    except DecodeError:  # perhaps the head itself was cut
+        found = None
+    if found is not None:
+        return flags, views[0][start : start + size], found
     return parse(memoryview(b"".join(views)), limits)
 
 
@@ -136,17 +138,27 @@ def _find_parts(
     views: Sequence[memoryview], end: int, entries: Sequence[tuple[int, int]]
 ) -> list[memoryview] | None:
     """Return the buffers where every one is a part of its own and only padding is between."""
-    if len(views[0]) != end:
+    if len(views[0]) < end or not _is_zero(views[0][end:]):
         return None
+    end = len(views[0])
     found: list[memoryview] = []
     for view in views[1:]:
         offset, length = entries[len(found)] if len(found) < len(entries) else (-1, 0)
         if offset == end and len(view) == length:
             found.append(view)
-        elif end + len(view) > offset or bytes(view).strip(b"\0"):
+        elif end + len(view) > offset or not _is_zero(view):
             return None
         end += len(view)
     return found if len(found) == len(entries) else None
+
+
+def _bytes(part: bytes | bytearray | memoryview) -> memoryview:
+    view = memoryview(part)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+def _is_zero(view: memoryview) -> bool:
+    return not view or (len(view) < _MAX_ALIGN and not bytes(view).strip(b"\0"))
 
 
 def parse_head(view: memoryview, limits: Limits) -> tuple[int, int, int, list[tuple[int, int]]]:
@@ -176,10 +188,11 @@ def parse_head(view: memoryview, limits: Limits) -> tuple[int, int, int, list[tu
     start = HEAD_SIZE + count * _ENTRY.size
     if start > len(view):
         raise DecodeError(f"The table of {count} buffers is longer than the frame.")
-    return flags, start, size, list(_entries(view, count, start + size)) if count else []
+    return flags, start, size, _entries(view, count, start + size)
 
 
-def _entries(view: memoryview, count: int, end: int) -> Iterator[tuple[int, int]]:
+def _entries(view: memoryview, count: int, end: int) -> list[tuple[int, int]]:
+    entries = []
     for index in range(count):
         offset, length, align = _ENTRY.unpack_from(view, HEAD_SIZE + index * _ENTRY.size)
         if not 0 < align <= _MAX_ALIGN or align & (align - 1):
@@ -189,8 +202,9 @@ def _entries(view: memoryview, count: int, end: int) -> Iterator[tuple[int, int]
                 f"Buffer {index} begins at byte {offset}, not at {end + -end % align} where the"
                 " one before it and its alignment put it."
             )
-        yield offset, length
+        entries.append((offset, length))
         end = offset + length
+    return entries
 
 
 def _check_total(size: int, limits: Limits) -> None:

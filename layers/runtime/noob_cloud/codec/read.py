@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.msgpack import Decoder
 
+from noob_cloud.codec.tags import TUPLE
 from noob_cloud.exceptions import CodecError, DecodeError, LimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from noob_cloud.codec.limits import Limits
+
+T = TypeVar("T")
 
 __all__ = ["DECODERS", "Reader", "decode_plain", "read", "refusal"]
 
@@ -20,9 +23,19 @@ DECODERS: dict[int, Callable[[Reader, memoryview], Any]] = {}
 
 
 class Reader:
-    """Decodes one body at a time; making its msgspec decoder takes longer than a small frame."""
+    """Decodes one body at a time; making its msgspec decoders takes longer than a small frame."""
 
-    __slots__ = ("_decode", "buffers", "copy", "depth", "limits")
+    __slots__ = (
+        "_list",
+        "_value",
+        "buffers",
+        "copy",
+        "depth",
+        "frozenset",
+        "limits",
+        "set",
+        "tuple",
+    )
 
     buffers: Sequence[memoryview]
     """The frame's buffers out of band."""
@@ -32,39 +45,50 @@ class Reader:
 
     def __init__(self) -> None:
         self.depth = 0
-        self._decode = Decoder(ext_hook=self._extension).decode
+        hook = self._extension
+        self._value = Decoder(ext_hook=hook).decode
+        self._list = Decoder(list, ext_hook=hook).decode
+        self.tuple = Decoder(tuple, ext_hook=hook).decode
+        self.set = Decoder(set, ext_hook=hook).decode
+        self.frozenset = Decoder(frozenset, ext_hook=hook).decode
 
     def read(self, body: memoryview | bytes) -> Any:
-        """Return the value; what it raises is for `refusal`."""
-        return self._decode(body)
+        """Return the value; what it raises is for `refusal`, and leaves the reader as new."""
+        self.depth = 0
+        return self._value(body)
 
-    def nested(self, data: memoryview) -> Any:
-        """Return the value of an extension's payload, one level deeper."""
+    def descend(self, decode: Callable[[memoryview], T], data: memoryview) -> T:
+        """Return what `decode` makes of an extension's payload, one level deeper."""
         if self.depth >= self.limits.depth:
             raise LimitError(
                 f"The frame nests deeper than {self.limits.depth} levels (Limits.depth).",
                 limit="depth",
             )
         self.depth += 1
-        try:
-            return self._decode(data)
-        finally:
-            self.depth -= 1
+        value = decode(data)
+        self.depth -= 1
+        return value
+
+    def nested(self, data: memoryview) -> Any:
+        """Return the value that an extension's payload is."""
+        return self.descend(self._value, data)
 
     def items(self, data: memoryview, size: int | None = None) -> list[Any]:
         """Return the list (of `size` items) that an extension's payload must be."""
-        value = self.nested(data)
-        if type(value) is not list or (size is not None and len(value) != size):
-            raise DecodeError(f"An extension value holds a {type(value).__name__} out of place.")
+        value = self.descend(self._list, data)
+        if size is not None and len(value) != size:
+            raise DecodeError(f"An extension value has {len(value)} items in place of {size}.")
         return value
 
     def buffer(self, index: Any) -> memoryview:
         """Return the buffer out of band that a value names by its index."""
         if type(index) is not int or not 0 <= index < len(self.buffers):
             raise DecodeError(f"The frame has no buffer {str(index)[:80]}.")
-        return self.buffers[index]
+        return self.buffers[index].toreadonly()
 
     def _extension(self, code: int, data: memoryview) -> Any:
+        if code == TUPLE:  # the one that there are many of
+            return self.descend(self.tuple, data)
         decode = DECODERS.get(code)
         if decode is None:
             raise DecodeError(f"The frame holds an extension value of unknown type {code}.")

@@ -71,9 +71,9 @@ def _zone(writer: Writer, zone: tzinfo | None) -> bytes:
     if zone is None:
         return writer.nested(None)
     if type(zone) is timezone:
-        offset = zone.utcoffset(None) // _MICROSECOND
-        name = zone.tzname(None)
-        return writer.nested(offset if zone == UTC or name[:3] == "UTC" else [offset, name])
+        delta, name = zone.utcoffset(None), zone.tzname(None)
+        offset = delta // _MICROSECOND
+        return writer.nested(offset if timezone(delta).tzname(None) == name else [offset, name])
     if isinstance(zone, ZoneInfo) and zone.key:
         return writer.nested(zone.key)
     raise EncodeError(

@@ -121,10 +121,9 @@ class Writer:
                 limit="depth",
             )
         self.depth += 1
-        try:
-            return encode(value)
-        finally:
-            self.depth -= 1
+        packed = encode(value)
+        self.depth -= 1
+        return packed
 
     def _find(self, value: Any) -> Callable[[Writer, Any], Any]:
         kind = type(value)
@@ -134,7 +133,7 @@ class Writer:
                 return ENCODERS[kind]
         raise EncodeError(
             f"A value of type {kind.__module__}.{kind.__qualname__} has no place in the wire"
-            f" format: {repr(value)[:80]}. Register dataclasses, models, structs and enums with"
+            f" format: {_show(value)}. Register dataclasses, models, structs and enums with"
             " noob_cloud.codec.register(cls) on both sides, or convert the value first.",
             kind=f"{kind.__module__}.{kind.__qualname__}",
         )
@@ -148,7 +147,7 @@ class Writer:
         if kind is str:  # lone surrogates, as os.fsdecode makes them
             self.extended = True
             return packb(Ext(tags.TEXT, value.encode("utf-8", "surrogatepass")))
-        raise EncodeError(f"{repr(value)[:80]} could not be encoded: {error}") from error
+        raise EncodeError(f"{_show(value)} could not be encoded: {error}") from error
 
     def _walk_list(self, value: list[Any]) -> bytes:
         return self.join([self.pack(item) for item in value])
@@ -158,6 +157,13 @@ class Writer:
         flat = [part for pair in value.items() for part in pair]
         packed = self.pack(flat)
         return _header(0x80, 0xDE, len(value)) + packed[len(_header(0x90, 0xDC, len(flat))) :]
+
+
+def _show(value: Any) -> str:
+    try:
+        return repr(value)[:80]
+    except Exception:  # noqa: BLE001 - a class of the user's, which is refused anyhow
+        return f"<{type(value).__name__}>"
 
 
 def _one_nan(value: Any, room: int) -> Any:
