@@ -68,10 +68,10 @@ def create_app(
         settings: how the worker runs tasks and for whom.
         on_shutdown: called when `POST /shutdown` has drained the worker; ends the server.
     """
-    service = WorkerService(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = app.state.service = WorkerService(settings)
         # running calls, and a few tubes being loaded
         app.state.threads = CapacityLimiter(settings.max_tasks + 4)
         await to_thread.run_sync(service.start)
@@ -87,7 +87,6 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=lifespan,
     )
-    app.state.service = service
     app.state.on_shutdown = on_shutdown
     app.include_router(router)
     replies.install(app)

@@ -41,7 +41,7 @@ class WorkerServer(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.drain_seconds) + _MARGIN,
             )
         )
-        self._service: WorkerService = app.state.service
+        self._app = app
 
     def serve_on(self, listener: socket.socket) -> bool:
         """Serve on a bound socket until the end; whether it ever began."""
@@ -56,7 +56,8 @@ class WorkerServer(uvicorn.Server):
         """Drain at the first signal, end at the second."""
         if self.should_exit:
             self.force_exit = sig == signal.SIGINT or self.force_exit
-            Thread(target=self._service.drain, args=(0.0,), daemon=True).start()
-            return
+        seconds = 0.0 if self.should_exit else None
         self.should_exit = True
-        Thread(target=self._service.drain, daemon=True).start()
+        service: WorkerService | None = getattr(self._app.state, "service", None)
+        if service is not None:
+            Thread(target=service.drain, args=(seconds,), daemon=True).start()
