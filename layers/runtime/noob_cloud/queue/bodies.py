@@ -48,7 +48,7 @@ class Blobs(Protocol):
 @lru_cache(1)
 def _codec() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     # imported with the first value that needs it: most queues of a coordinator never decode one
-    from noob_cloud.codec import dumps, loads
+    from noob_cloud.codec import dumps, loads  # noqa: PLC0415
 
     return dumps, loads
 

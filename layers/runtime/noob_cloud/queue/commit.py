@@ -124,7 +124,7 @@ class GroupCommit:
         interrupt: BaseException | None = None
         try:
             self._together(batch)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - each piece of work has its own error
             interrupt = None if isinstance(error, Exception) else error
             self._roll_back()
             for item in batch:
@@ -139,7 +139,7 @@ class GroupCommit:
         try:
             item.error = None
             item.result = self._alone(item.work)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - each piece of work has its own error
             item.error = error
 
     def _together(self, batch: list[_Waiting]) -> None:
@@ -204,7 +204,7 @@ def _wait_for(mine: _Waiting) -> BaseException | None:
     while not (mine.done or mine.chosen):
         try:
             mine.wake.acquire()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
             interrupt = error
     return interrupt
 

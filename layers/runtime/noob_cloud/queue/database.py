@@ -11,8 +11,8 @@ from noob_cloud.exceptions import DatabaseDamagedError, DatabaseVersionError, Qu
 from noob_cloud.queue.statements import SQL
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterator
+    from pathlib import Path
 
 APPLICATION_ID = 0x6E6F6F62
 """`noob`, in the header of every queue file."""

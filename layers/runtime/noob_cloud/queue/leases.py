@@ -8,10 +8,9 @@ from noob_cloud.queue.interface import HeartbeatReply
 from noob_cloud.queue.statements import SQL
 
 if TYPE_CHECKING:
-    from noob_cloud.queue.ledger import Piece
     from collections.abc import Iterable
 
-    from noob_cloud.queue.ledger import Ledger
+    from noob_cloud.queue.ledger import Ledger, Piece
     from noob_cloud.task import Token
 
 Run = tuple[int, int, "Token | None"]

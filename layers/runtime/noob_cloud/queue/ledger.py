@@ -15,9 +15,10 @@ from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import ID_MASK, LANE_SHIFT, Lane, Terms, Words
 
 if TYPE_CHECKING:
-    from noob_cloud.task import Token
     import sqlite3
     from collections.abc import Iterator
+
+    from noob_cloud.task import Token
 
 
 class LeaseRow(NamedTuple):

@@ -144,7 +144,7 @@ def listing(
         if chunk is None or (run_id is not None and chunk.run_id != run_id):
             continue
         task = _at(ledger, chunk, task_id, now, decode=decode)
-        if task is not None and (status is None or task._place.status is status):
+        if task is not None and (status is None or task._place.status is status):  # noqa: SLF001 - the rest stays packed
             found.append(task)
             if len(found) >= limit:
                 break
@@ -176,7 +176,7 @@ def settled_among(
     found = []
     for task_id in task_ids:
         task = get(ledger, task_id, now, decode=decode)
-        if task._place.status.settled:
+        if task._place.status.settled:  # noqa: SLF001 - the rest stays packed
             found.append(task)
     return found
 

@@ -53,7 +53,7 @@ class Session:
 
     def __init__(
         self,
-        persistent: bool = True,
+        persistent: bool = True,  # noqa: FBT001, FBT002 - the user's signature
         db_path: str | os.PathLike[str] = "./queue.db",
         *,
         lease_seconds: float = 30.0,
@@ -75,7 +75,7 @@ class Session:
         self._exclusive = exclusive
         self._values = Values(blobs, threshold=blob_threshold)
         self._blobs = blobs
-        self._backoff = outcomes.Backoff(*backoff, rng or Random())
+        self._backoff = outcomes.Backoff(*backoff, rng or Random())  # noqa: S311 - jitter
         self._clock = clock or Clock()
         self._held: dict[int, Token] = {}
         self._recipes: dict[Any, Terms] = {}
@@ -103,7 +103,7 @@ class Session:
     def blobs(self) -> Blobs:
         """Where the tubes of runs are: the store given, or a folder beside the file."""
         if self._blobs is None:
-            from noob_cloud.blobs import FolderStore, MemoryStore
+            from noob_cloud.blobs import FolderStore, MemoryStore  # noqa: PLC0415 - few need one
 
             here = self.path
             self._blobs = (
@@ -203,7 +203,7 @@ class Session:
 
     def _ref(self, task: TaskRef) -> tuple[int, Token | None]:
         if type(task) is StoredTask:
-            return task.task_id, task._place.token
+            return task.task_id, task._place.token  # noqa: SLF001 - the rest stays packed
         if isinstance(task, int):
             return task, self._held.get(task)
         if isinstance(task, Task):

@@ -156,7 +156,7 @@ class TaskQueue(Upkeep):
         if not found:
             return None
         task = found[0]
-        self._held[task.task_id] = task._place.token  # type: ignore[assignment]
+        self._held[task.task_id] = task._place.token  # type: ignore[assignment]  # noqa: SLF001 - the rest stays packed
         return task
 
     def claim_many(
@@ -188,9 +188,9 @@ class TaskQueue(Upkeep):
         worker_id: str,
         limit: int,
         affinity_tags: Iterable[str],
-        accept_untagged: bool,
+        accept_untagged: bool,  # noqa: FBT001 - two places call it
         lease_seconds: float | None,
-        decode: bool,
+        decode: bool,  # noqa: FBT001 - two places call it
     ) -> claims.Claim:
         if not isinstance(worker_id, str) or not worker_id:
             raise TypeError(f"worker_id is a string that is not empty, not {worker_id!r}")

@@ -1,0 +1,576 @@
+"""A coordinator's queue: the same methods as a file's, over HTTP."""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+import msgspec
+
+from noob_cloud.codec import DEFAULT
+from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.lots import Decoder
+from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, JSON, PATIENCE, Transport
+from noob_cloud.exceptions import BlobNotFoundError, LeaseLostError
+from noob_cloud.queue import submit
+from noob_cloud.queue.interface import HeartbeatReply, QueueStats
+from noob_cloud.queue.stored import StoredTask
+from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from noob_cloud.coordinator.transport import Reply
+    from noob_cloud.queue.interface import TaskRef
+
+_LONGEST_POLL: Final = 20.0
+"""Seconds that one request waits; a longer wait is several requests."""
+_MOST: Final = 5_000
+"""Tasks in one request; more are several."""
+_PAGE: Final = 1_000
+
+
+class RemoteBlobs:
+    """The coordinator's blob store."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def put(self, data: bytes) -> str:
+        """Keep `data` and return its cid."""
+        from noob_cloud.cid import cid  # noqa: PLC0415 - loads blake3
+
+        name = cid(data)
+        self._transport.send("PUT", f"/blobs/{name}", bytes(data), headers=_OCTETS)
+        return name
+
+    def get(self, cid: str) -> bytes:
+        """Return the bytes with this cid, verified.
+
+        Raises:
+            BlobNotFoundError: there are none.
+            BlobCorruptError: what arrived has another cid.
+        """
+        from noob_cloud.blobs.interface import verify  # noqa: PLC0415 - loads blake3
+
+        data = self._transport.send("GET", f"/blobs/{quote(cid, safe='')}").body
+        return verify(cid, data, self._transport.url)
+
+    def get_range(self, cid: str, start: int, length: int) -> bytes:
+        """Return up to `length` bytes from `start` on, unverified."""
+        if length == 0:
+            return b""
+        headers = {"Range": f"bytes={start}-{start + length - 1}"}
+        return self._transport.send("GET", f"/blobs/{quote(cid, safe='')}", headers=headers).body
+
+    def has(self, cid: str) -> bool:
+        """Whether the coordinator has it."""
+        try:
+            self._transport.send("HEAD", f"/blobs/{quote(cid, safe='')}")
+        except BlobNotFoundError:
+            return False
+        return True
+
+
+_OCTETS: Final = {"Content-Type": "application/octet-stream"}
+
+
+class RemoteQueue:
+    """The queue of the coordinator at `url`.
+
+    What is submitted is submitted once, whatever happens on the way: a request whose answer was
+    lost is sent again, and the coordinator knows it. While it is restarted calls wait, up to
+    `patience` seconds.
+
+    Args:
+        url: of the coordinator.
+        token: bearer token; by default the environment's `NOOB_CLOUD_TOKEN`.
+        patience: how long the coordinator may be away, in seconds.
+        transport: instead of a new one.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        token: str | None = None,
+        *,
+        patience: float = PATIENCE,
+        transport: Transport | None = None,
+    ) -> None:
+        self._transport = transport or Transport(url, token=token, patience=patience)
+        self.blobs = RemoteBlobs(self._transport)
+        self._decoder = Decoder(self.blobs.get)
+        self._held: dict[int, Token] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the coordinator is."""
+        return self._transport.url
+
+    # ---- submit
+
+    def submit_task(
+        self,
+        node_id: str,
+        epoch: int,
+        priority: int = TaskPriority.NORMAL,
+        affinity_tags: Iterable[str] = (),
+        timeout_seconds: float = 300.0,
+        max_retries: int = 3,
+        *,
+        required_tags: Iterable[str] = (),
+        data: Any = None,
+        delay: float = 0.0,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        run_id: str | None = None,
+        queue_timeout: float | None = None,
+        now: float | None = None,
+    ) -> int:
+        """Add one task and return its id; see `TaskQueue.submit_task`."""
+        arguments = {
+            "node_id": node_id,
+            "epoch": epoch,
+            "priority": priority,
+            "affinity_tags": affinity_tags,
+            "timeout_seconds": timeout_seconds,
+            "max_retries": max_retries,
+            "required_tags": required_tags,
+            "data": data,
+            "delay": delay,
+            "idempotency_key": idempotency_key,
+            "key": key,
+            "run_id": run_id,
+            "queue_timeout": queue_timeout,
+        }
+        return self.submit_many([arguments], now=now)[0]
+
+    def submit_many(
+        self, tasks: Iterable[Mapping[str, Any]], *, now: float | None = None
+    ) -> list[int]:
+        """Add every task; the ids are in the order of `tasks`. One commit up to 5,000 tasks."""
+        entries = tasks if isinstance(tasks, list) else list(tasks)
+        ids: list[int] = []
+        for first in range(0, len(entries), _MOST):
+            batches, _count = submit.gather(entries[first : first + _MOST])
+            body = wire.Submit([_group(batch) for batch in batches], uuid4().hex)
+            ids += self._post("/tasks", body, wire.Submitted, now=now).ids
+        return ids
+
+    # ---- claim
+
+    def claim_task(
+        self,
+        worker_id: str,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        wait: float = 0.0,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> Task | None:
+        """Lease the next task that this worker may run; None if there is none within `wait` s."""
+        found = self.claim_many(
+            worker_id,
+            1,
+            affinity_tags,
+            accept_untagged=accept_untagged,
+            lease_seconds=lease_seconds,
+            wait=wait,
+            decode=decode,
+            now=now,
+        )
+        return found[0] if found else None
+
+    def claim_many(
+        self,
+        worker_id: str,
+        limit: int = 1,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        wait: float = 0.0,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> list[Task]:
+        """Lease up to `limit` tasks in one commit, the most urgent first.
+
+        The token's identity says which tags this worker may claim; `affinity_tags` narrow them.
+        """
+        ask = _ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
+        give_up = monotonic() + wait
+        while True:
+            ask.wait = max(0.0, min(_LONGEST_POLL, give_up - monotonic()))
+            lots = self._post("/claims", ask, wire.Claimed, now=now, wait=ask.wait).lots
+            if lots or monotonic() >= give_up:
+                return self._hold(lots, worker_id, decode=decode)
+
+    def _hold(self, lots: list[wire.Lot], worker_id: str, *, decode: bool) -> list[Task]:
+        for lot in lots:
+            token = Token(*lot.token)
+            self._held.update(dict.fromkeys(lot.ids, token))
+        return list(self._decoder.claimed(lots, worker_id, decode=decode))
+
+    # ---- leases
+
+    def start_task(self, task: TaskRef, *, now: float | None = None) -> None:
+        """Say that the work begins: `timeout_seconds` counts from here.
+
+        Raises:
+            LeaseLostError: it is not this worker's any more.
+        """
+        body = wire.Outcomes(self._worker_of(task), started=self._held_of([task]))
+        if self._settle(body, now=now).refused:
+            self._refuse(task)
+
+    def heartbeat(
+        self,
+        tasks: TaskRef | Sequence[TaskRef],
+        *,
+        lease_seconds: float | None = None,
+        now: float | None = None,
+    ) -> HeartbeatReply:
+        """Extend the leases, never past `timeout_seconds`; say which are lost or cancelled.
+
+        Raises:
+            LeaseLostError: a single task was given, and it is lost and was not cancelled.
+        """
+        refs, single = _listed(tasks)
+        worker_id = self._worker_of(refs[0]) if refs else ""
+        body = wire.Beat(worker_id, self._held_of(refs), lease_seconds, [], len(refs))
+        found = self._post("/heartbeats", body, wire.Beaten, now=now)
+        for task_id in found.lost:
+            self._held.pop(task_id, None)
+        if single and found.lost and not found.cancelled:
+            self._refuse(refs[0])
+        return HeartbeatReply(frozenset(found.lost), frozenset(found.cancelled))
+
+    def release(self, tasks: TaskRef | Sequence[TaskRef], *, now: float | None = None) -> None:
+        """Hand tasks back unworked: ready at once, and no attempt is counted.
+
+        Raises:
+            LeaseLostError: a single task was given, and it is not this worker's any more.
+        """
+        refs, single = _listed(tasks)
+        worker_id = self._worker_of(refs[0]) if refs else ""
+        body = wire.Outcomes(worker_id, released=self._held_of(refs))
+        refused = self._settle(body, now=now).refused
+        for ref in refs:
+            self._held.pop(_id_of(ref), None)
+        if single and refused:
+            self._refuse(refs[0])
+
+    # ---- outcomes
+
+    def complete_task(self, task: TaskRef, result: Any = None, *, now: float | None = None) -> None:
+        """Settle the task with its result.
+
+        Raises:
+            LeaseLostError: it is not this worker's any more; the result is dropped.
+        """
+        if self.complete_many([(task, result)], now=now):
+            self._refuse(task)
+
+    def complete_many(
+        self, results: Iterable[tuple[TaskRef, Any]], *, now: float | None = None
+    ) -> list[int]:
+        """Settle each task; return the ids that were refused because their lease is lost."""
+        pairs = list(results)
+        refused: list[int] = []
+        for first in range(0, len(pairs), _MOST):
+            body = self._outcomes(pairs[first : first + _MOST])
+            refused += self._settle(body, now=now).refused
+        return refused
+
+    def complete_and_claim(
+        self,
+        results: Iterable[tuple[TaskRef, Any]],
+        worker_id: str,
+        limit: int = 1,
+        affinity_tags: Iterable[str] = (),
+        *,
+        accept_untagged: bool = True,
+        lease_seconds: float | None = None,
+        decode: bool = True,
+        now: float | None = None,
+    ) -> tuple[list[int], list[Task]]:
+        """`complete_many` and `claim_many` in one commit: the refused ids and the new tasks."""
+        body = self._outcomes(list(results), worker_id)
+        body.claim = _ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
+        settled = self._settle(body, now=now)
+        return settled.refused, self._hold(settled.lots, worker_id, decode=decode)
+
+    def _outcomes(
+        self, pairs: list[tuple[TaskRef, Any]], worker_id: str | None = None
+    ) -> wire.Outcomes:
+        done: dict[Token | None, tuple[list[int], list[Any]]] = {}
+        for task, result in pairs:
+            task_id, token = self._ref(task)
+            ids, values = done.setdefault(token, ([], []))
+            ids.append(task_id)
+            values.append(wire.pack(result))
+        if worker_id is None:
+            worker_id = self._worker_of(pairs[0][0]) if pairs else ""
+        groups = [
+            wire.Done(
+                _pair(token), ids, None if all(value is None for value in values) else values
+            )
+            for token, (ids, values) in done.items()
+        ]
+        return wire.Outcomes(worker_id, groups)
+
+    def _settle(self, body: wire.Outcomes, *, now: float | None) -> wire.Settled:
+        settled = self._post("/outcomes", body, wire.Settled, now=now)
+        for group in body.done:
+            for task_id in group.ids:
+                self._held.pop(task_id, None)
+        return settled
+
+    def fail_task(
+        self,
+        task: TaskRef,
+        error: str | BaseException,
+        traceback: str | None = None,
+        *,
+        retryable: bool = True,
+        now: float | None = None,
+    ) -> TaskStatus:
+        """Report a failure: DELAYED when it will be tried again after a backoff, else DEAD.
+
+        Raises:
+            LeaseLostError: it is not this worker's any more.
+        """
+        if isinstance(error, BaseException):
+            traceback = traceback or "".join(tracebacks.format_exception(error))
+            error = f"{type(error).__name__}: {error}"
+        task_id, token = self._ref(task)
+        failure = wire.Failure(task_id, _pair(token), error, traceback, retryable)
+        settled = self._settle(wire.Outcomes(self._worker_of(task), failed=[failure]), now=now)
+        self._held.pop(task_id, None)
+        if task_id not in settled.statuses:
+            self._refuse(task)
+        return TaskStatus(settled.statuses[task_id])
+
+    def cancel_task(self, task_id: int, *, now: float | None = None) -> bool:
+        """Cancel the task, running or not; False if it already has its outcome."""
+        found = self._json("POST", f"/tasks/{int(task_id)}/cancel", {}, now=now)
+        return bool(found["cancelled"])
+
+    def redrive(
+        self, task_ids: Iterable[int] | None = None, *, now: float | None = None
+    ) -> list[int]:
+        """Bring dead letters (all of them without `task_ids`) back with a full set of attempts."""
+        wanted = None if task_ids is None else list(task_ids)
+        found: list[int] = self._json("POST", "/redrive", {"task_ids": wanted}, now=now)["redriven"]
+        return found
+
+    # ---- looking
+
+    def get_task(self, task_id: int, *, decode: bool = True) -> Task:
+        """Everything about one task, its result included."""
+        reply = self._transport.send("GET", f"/tasks/{int(task_id)}", headers=FRAME_PLEASE)
+        return self._views(reply, decode=decode)[0]
+
+    def list_tasks(
+        self,
+        status: TaskStatus | str | None = None,
+        run_id: str | None = None,
+        *,
+        limit: int = 100,
+        after: int = 0,
+        decode: bool = True,
+    ) -> list[Task]:
+        """Tasks in the order of their ids, beginning behind `after`."""
+        found: list[Task] = []
+        while len(found) < limit:
+            size = min(_PAGE, limit - len(found))
+            query: dict[str, Any] = {"after": after, "limit": size}
+            if status is not None:
+                query["status"] = TaskStatus(status).value
+            if run_id is not None:
+                query["run_id"] = run_id
+            reply = self._transport.send("GET", f"/tasks?{urlencode(query)}", headers=FRAME_PLEASE)
+            page = self._views(reply, decode=decode)
+            found += page
+            if len(page) < size:
+                break
+            after = page[-1].task_id
+        return found
+
+    def stats(self) -> QueueStats:
+        """How many tasks are where."""
+        return QueueStats(**self._json("GET", "/stats?seconds=0")["queue"])
+
+    def wait_settled(
+        self,
+        task_ids: Iterable[int],
+        timeout: float | None = None,
+        *,
+        at_least: int | None = None,
+        decode: bool = True,
+    ) -> list[Task]:
+        """Those of `task_ids` that have an outcome, as soon as all (or `at_least`) have one."""
+        ids = list(dict.fromkeys(task_ids))
+        enough = len(ids) if at_least is None else min(at_least, len(ids))
+        give_up = None if timeout is None else monotonic() + timeout
+        found: dict[int, Task] = {}
+        while True:
+            left = _LONGEST_POLL if give_up is None else max(0.0, give_up - monotonic())
+            wait = min(_LONGEST_POLL, left)
+            missing = [task_id for task_id in ids if task_id not in found]
+            for first in range(0, len(missing), _MOST):
+                part = missing[first : first + _MOST]
+                least = max(0, min(enough - len(found), len(part)))
+                body = wire.Wait(part, wait if first == 0 else 0.0, least)
+                views = self._post("/settled", body, wire.Views, wait=wait).tasks
+                for task in self._decoder.looked_at(views, decode=decode):
+                    found[task.task_id] = task
+            if len(found) >= enough or (give_up is not None and monotonic() >= give_up):
+                return [found[task_id] for task_id in ids if task_id in found]
+
+    def set_limit(
+        self,
+        key: str,
+        concurrency: int | None = None,
+        rate: tuple[int, float] | None = None,
+        *,
+        now: float | None = None,
+    ) -> None:
+        """At most `concurrency` tasks of this key at once, at most `rate[0]` in `rate[1]` s."""
+        body = {"key": key, "concurrency": concurrency, "rate": rate}
+        self._json("POST", "/limits", body, now=now)
+
+    def close(self) -> None:
+        """Let go of the connections; a closed queue can be used again."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside
+
+    def _post(
+        self,
+        path: str,
+        body: msgspec.Struct,
+        kind: type[Any],
+        *,
+        now: float | None = None,
+        wait: float = 0.0,
+    ) -> Any:
+        headers = FRAMES if now is None else {**FRAMES, "Noob-Now": repr(now)}
+        reply = self._transport.send("POST", path, wire.to_frame(body), headers=headers, wait=wait)
+        return wire.from_frame(kind, reply.body, DEFAULT)
+
+    def _json(self, method: str, path: str, body: Any = None, *, now: float | None = None) -> Any:
+        headers = JSON if now is None else {**JSON, "Noob-Now": repr(now)}
+        data = None if body is None else msgspec.json.encode(body)
+        return self._transport.send(method, path, data, headers=headers).json()
+
+    def _views(self, reply: Reply, *, decode: bool) -> list[Task]:
+        views = wire.from_frame(wire.Views, reply.body, DEFAULT).tasks
+        return list(self._decoder.looked_at(views, decode=decode))
+
+    def _ref(self, task: TaskRef) -> tuple[int, Token | None]:
+        if type(task) is StoredTask:
+            return task.task_id, task._place.token  # noqa: SLF001 - without unpacking the rest
+        if isinstance(task, int):
+            return task, self._held.get(task)
+        if isinstance(task, Task):
+            return task.task_id, task.token
+        return task
+
+    def _held_of(self, tasks: Iterable[TaskRef]) -> list[wire.Held]:
+        held: dict[Token | None, list[int]] = {}
+        for task in tasks:
+            task_id, token = self._ref(task)
+            held.setdefault(token, []).append(task_id)
+        return [wire.Held(_pair(token), ids) for token, ids in held.items()]
+
+    def _worker_of(self, task: TaskRef) -> str:
+        if type(task) is StoredTask:
+            return task._place.worker_id or ""  # noqa: SLF001 - without unpacking the rest
+        return task.worker_id or "" if isinstance(task, Task) else ""
+
+    def _refuse(self, task: TaskRef) -> None:
+        """Raise what a worker is told that does not hold this task."""
+        found = self.get_task(_id_of(task), decode=False)
+        cancelled = found.status is TaskStatus.CANCELLED
+        what = "has been cancelled" if cancelled else f"is {found.status.value}"
+        holder = f", held by {found.worker_id}" if found.worker_id and not cancelled else ""
+        raise LeaseLostError(
+            f"task {found.task_id} {what}{holder}; this lease of it is lost",
+            task_id=found.task_id,
+            cancelled=cancelled,
+        )
+
+
+def _group(batch: submit.Batch) -> wire.Group:
+    recipe = batch.recipe
+    terms = recipe.terms
+    nodes: list[str] | str = batch.nodes
+    if nodes.count(nodes[0]) == len(nodes):
+        nodes = nodes[0]
+    payloads = None
+    if any(payload is not None for payload in batch.payloads):
+        payloads = [wire.pack(payload) for payload in batch.payloads]
+    epochs = batch.epochs
+    if set(map(type, epochs)) != {int}:
+        epochs = [wire.pack(epoch) for epoch in epochs]
+    places = list(batch.places)
+    options = wire.Options(
+        terms.priority,
+        tuple(terms.affinity),
+        tuple(terms.required),
+        terms.timeout_seconds,
+        terms.max_retries,
+        recipe.delay,
+        recipe.key,
+        recipe.run_id,
+        None if terms.queue_timeout == float("inf") else terms.queue_timeout,
+    )
+    in_order = places == list(range(len(places)))
+    return wire.Group(
+        options, nodes, epochs, payloads, batch.uniques, None if in_order else places
+    )
+
+
+def _ask(
+    worker_id: str,
+    limit: int,
+    tags: Iterable[str],
+    accept_untagged: bool,  # noqa: FBT001 - two places call it
+    lease_seconds: float | None,
+) -> wire.Ask:
+    if not isinstance(worker_id, str) or not worker_id:
+        raise TypeError(f"worker_id is a string that is not empty, not {worker_id!r}")
+    asked = sorted(submit.tag_set(tags)) or None
+    return wire.Ask(worker_id, limit, asked, accept_untagged, lease_seconds)
+
+
+def _listed(tasks: TaskRef | Sequence[TaskRef]) -> tuple[list[TaskRef], bool]:
+    """Return the references, and whether it was a single one."""
+    if isinstance(tasks, (int, Task)) or (
+        isinstance(tasks, tuple) and tasks and isinstance(tasks[-1], Token)
+    ):
+        return [tasks], True  # type: ignore[list-item] # one reference
+    return list(tasks), False  # type: ignore[arg-type] # several
+
+
+def _id_of(task: TaskRef) -> int:
+    if isinstance(task, Task):
+        return task.task_id
+    return task if isinstance(task, int) else task[0]
+
+
+def _pair(token: Token | None) -> tuple[int, int]:
+    """Return a token as it travels; no lease has the token (0, 0)."""
+    return (0, 0) if token is None else (token.epoch, token.attempt)
