@@ -64,7 +64,7 @@ class _Running:
 def answer(kind: bytes, frame: bytes, tubes: TubeCache) -> Reply:
     """Run one call; what its nodes raise is in the answer."""
     try:
-        call = _task(frame) if kind == TASK else _call(frame)
+        call = call_of(kind, frame)
     except LimitError as error:
         return TOO_LARGE, str(error).encode()
     except (CodecError, TypeError) as error:
@@ -72,16 +72,32 @@ def answer(kind: bytes, frame: bytes, tubes: TubeCache) -> Reply:
     if call.tube not in tubes:
         return UNKNOWN, call.tube.encode()
     if isinstance(call, HandCall):
-        outcome = execute_by_hand(call, tubes=tubes)
-    else:
-        outcome = execute(call, tubes=tubes)
+        return reply_of(execute_by_hand(call, tubes=tubes), kind, settles=False)
+    return reply_of(execute(call, tubes=tubes), kind, settles=not call.retry_errors)
+
+
+def reply_of(outcome: Outcome, kind: bytes, *, settles: bool) -> Reply:
+    """Encode the answer to a message of this kind.
+
+    Args:
+        outcome: what became of the call.
+        kind: CALL is answered with the outcome, TASK with its value alone.
+        settles: what a node raised is the end of the task, for the driver of its run to raise.
+    """
     if kind == CALL:
         return packed(outcome)
     reply = packed(outcome, alone=outcome.ok)
     raised = outcome.epoch is not None or (outcome.ok and reply[0] == ERROR)
-    if raised and isinstance(call, StageCall) and not call.retry_errors:
-        return RAISED, reply[1]
-    return reply
+    return (RAISED, reply[1]) if settles and raised else reply
+
+
+def call_of(kind: bytes, frame: bytes) -> StageCall | HandCall:
+    """Read the body of a CALL or a TASK.
+
+    Raises:
+        CodecError: it is not one.
+    """
+    return _task(frame) if kind == TASK else _call(frame)
 
 
 def _call(frame: bytes) -> StageCall | HandCall:

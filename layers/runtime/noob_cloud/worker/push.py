@@ -66,7 +66,7 @@ class HttpSlots:
             value = future.result(timeout)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - it becomes the task's outcome
             future.cancel()
-            outcome = outcome_of_error(error, call=call)
+            outcome = outcome_of_error(error)
             reply = child.packed(outcome)
             if outcome.epoch is not None and not call.retry_errors:
                 return child.RAISED, reply[1]
