@@ -10,7 +10,10 @@ import pytest
 
 from noob_cloud.exceptions import LeaseLostError, TaskNotFoundError, TaskStateError
 from noob_cloud.queue import Clock, Queue, TaskQueue
+from noob_cloud.queue.remote import RemoteQueue
 from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+
+from .served import TOKEN, served
 
 
 class FakeClock(Clock):
@@ -51,10 +54,21 @@ def exclusively(folder: Path, clock: FakeClock) -> Iterator[Queue]:
         yield queue
 
 
+@contextmanager
+def over_http(folder: Path, clock: FakeClock) -> Iterator[Queue]:
+    path = folder / "queue.db"
+    with (
+        served(clock=clock, db_path=path, lease_seconds=30.0, client_clock=True) as (url, _),
+        RemoteQueue(url, TOKEN, patience=5.0) as queue,
+    ):
+        yield queue
+
+
 FACTORIES: dict[str, Factory] = {
     "memory": in_memory,
     "file": in_a_file,
     "exclusive": exclusively,
+    "coordinator": over_http,
 }
 """Name -> a context manager that takes a folder and a clock and gives a new, empty queue."""
 

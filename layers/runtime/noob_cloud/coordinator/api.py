@@ -279,7 +279,8 @@ async def settled(body: models.WaitBody, service: Service, _caller: Caller) -> A
 async def limit_key(body: models.LimitBody, service: Service, caller: Caller, now: Now) -> None:
     """Limit how many tasks of a key run at once, and how many begin in a time."""
     caller.require("client")
-    await service.do(lambda: service.desk.set_limit(body.key, body.concurrency, body.rate, now=now))
+    rate = None if body.rate is None else (body.rate.tasks, body.rate.seconds)
+    await service.do(lambda: service.desk.set_limit(body.key, body.concurrency, rate, now=now))
     service.claims.wake()
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from noob_cloud.coordinator.settings import CoordinatorSettings
+    from noob_cloud.queue import Clock
 
 _DESCRIPTION = """
 A queue of tasks that survives crashes, over HTTP: submit, claim under a lease, settle.
@@ -28,20 +29,21 @@ arrives is unpickled, and no code of a tube is imported.
 """
 
 
-def create_app(settings: CoordinatorSettings) -> Door:
+def create_app(settings: CoordinatorSettings, *, clock: Clock | None = None) -> Door:
     """Make the coordinator's ASGI application.
 
     Its `coordinator` is the service behind the routes, its `app` the FastAPI application.
 
     Args:
         settings: what it keeps where, whom it lets in, and what a request may cost.
+        clock: the queue's, instead of the machine's.
 
     Raises:
         DatabaseVersionError: a newer noob-cloud wrote the queue's file; it is left untouched.
         DatabaseDamagedError: the file is damaged; it is left untouched.
         ValueError: a token is too short, or the token file is not well formed.
     """
-    coordinator = Coordinator(settings)
+    coordinator = Coordinator(settings, clock=clock)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -138,6 +138,7 @@ def task_json(view: wire.View, blob: Blob | None = None) -> dict[str, Any]:
         "result": shown(view.result, blob),
         "error": view.error,
         "traceback": view.traceback,
+        "idempotency_key": view.unique,
     }
 
 
@@ -158,6 +159,7 @@ def lots_json(
             "lease_expires_at": lot.lease_expires_at,
             "created_at": lot.created_at,
             "available_at": lot.available_at,
+            "idempotency_key": None if lot.uniques is None else lot.uniques[i],
         }
         for lot in lots
         for i, task_id in enumerate(lot.ids)

@@ -58,7 +58,7 @@ class Desk(TaskQueue):
             _check_places(batches, count)
         ledger, once = self._ledger, body.once
         for batch in batches:
-            submit.pack_batch(ledger, batch)
+            submit.pack_batch(self._values, batch)
         at = self._now(now)
 
         def work() -> list[int]:
@@ -104,9 +104,18 @@ class Desk(TaskQueue):
     # ---- leases and outcomes
 
     def settle(
-        self, body: wire.Outcomes, tags: frozenset[str], *, now: float | None = None
+        self,
+        body: wire.Outcomes,
+        tags: frozenset[str],
+        *,
+        now: float | None = None,
+        again: bool = False,
     ) -> wire.Settled:
-        """Take started, released, completed and failed tasks, and claim more, in one commit."""
+        """Take started, released, completed and failed tasks, and claim more, in one commit.
+
+        With `again` the request was sent before, and its answer lost on the way: a task that this
+        very token has settled is not refused.
+        """
         done = self._pack_done(body.done)
         started, released = _spans(body.started), _spans(body.released)
         wanted = None if body.claim is None else self._wanted(body.claim, tags)
@@ -127,7 +136,38 @@ class Desk(TaskQueue):
             return lost, statuses, found
 
         lost, statuses, found = self._run(work)
+        if again and lost:
+            lost, known = self._known(body, lost)
+            statuses |= known
         return wire.Settled(lost, statuses, lots(found))
+
+    def _known(
+        self, body: wire.Outcomes, lost: Iterable[int]
+    ) -> tuple[list[int], dict[int, str]]:
+        """Return which of `lost` their token has not settled, and what became of failed tasks."""
+        tokens = {i: group.token for group in body.done for i in group.ids}
+        tokens |= {failure.task_id: failure.token for failure in body.failed}
+        failed = {failure.task_id for failure in body.failed}
+        refused: list[int] = []
+        statuses: dict[int, str] = {}
+        for task_id in lost:
+            try:
+                task = self.get_task(task_id, decode=False)
+            except TaskNotFoundError:
+                refused.append(task_id)
+                continue
+            ours = task.token is not None and task_id in tokens
+            if ours and task_id in failed:
+                ours = task.token.attempt == tokens[task_id][1]  # type: ignore[union-attr]
+                ours = ours and task.status.value in ("delayed", "ready", "dead")
+            elif ours:
+                ours = task.token == Token(*tokens[task_id])
+                ours = ours and task.status.value == "completed"
+            if not ours:
+                refused.append(task_id)
+            elif task_id in failed:
+                statuses[task_id] = task.status.value
+        return refused, statuses
 
     def _fail(self, failure: wire.Failure, now: float) -> str:
         told = (failure.error, failure.traceback, failure.retryable)
@@ -230,7 +270,14 @@ def _lot(place: Place, ids: list[int]) -> wire.Lot:
         place.lease_expires_at,
         place.chunk.created_at,
         place.available_at,
+        _uniques(place.chunk, ids),
     )
+
+
+def _uniques(chunk: Chunk, ids: list[int]) -> list[str | None] | None:
+    if len(chunk._content()) == 3:  # noqa: SLF001, PLR2004 - without a column of keys
+        return None
+    return [chunk.unique(task_id) for task_id in ids]
 
 
 def _columns(
@@ -293,6 +340,7 @@ def view(task: Task) -> wire.View:
         outward(place.results),
         place.error,
         place.traceback,
+        place.chunk.unique(task.task_id),
     )
 
 

@@ -44,15 +44,23 @@ class _GoneError(Exception):
 class Request:
     """What a hot route needs to know of a request."""
 
-    __slots__ = ("_receive", "_watch", "body", "limits", "now", "who")
+    __slots__ = ("_receive", "_watch", "again", "body", "limits", "now", "who")
 
     def __init__(
-        self, who: Identity, body: bytes, limits: Limits, now: float | None, receive: Receive
+        self,
+        who: Identity,
+        body: bytes,
+        limits: Limits,
+        receive: Receive,
+        *,
+        now: float | None,
+        again: bool,
     ) -> None:
         self.who = who
         self.body = body
         self.limits = limits
         self.now = now
+        self.again = again
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
 
@@ -134,7 +142,8 @@ class Door:
             await self.app(scope, _replay(body, receive), send)
             return
         assert who is not None  # noqa: S101 - hot routes are not open
-        request = Request(who, body, self._limits, self._now(headers), receive)
+        again = b"noob-again" in headers
+        request = Request(who, body, self._limits, receive, now=self._now(headers), again=again)
         try:
             answer = wire.to_frame(await hot(request))
         finally:
@@ -178,7 +187,9 @@ class Door:
 
     async def _settle(self, request: Request) -> wire.Settled:
         body = wire.from_frame(wire.Outcomes, request.body, request.limits)
-        return await self.coordinator.settle(request.who, body, request.now)
+        return await self.coordinator.settle(
+            request.who, body, request.now, again=request.again
+        )
 
     async def _beat(self, request: Request) -> wire.Beaten:
         body = wire.from_frame(wire.Beat, request.body, request.limits)

@@ -129,6 +129,7 @@ class TaskBody(BaseModel):
     error: str | None = None
     traceback: str | None = None
     key: str | None = None
+    idempotency_key: str | None = None
     run_id: str | None = None
 
 
@@ -244,14 +245,19 @@ class RedrivenBody(BaseModel):
     redriven: list[int]
 
 
+class RateBody(_Body):
+    """So many in so many seconds."""
+
+    tasks: int = Field(ge=1, le=1_000_000_000, examples=[10])
+    seconds: Seconds = Field(examples=[1.0])
+
+
 class LimitBody(_Body):
     """Limits of a key; with neither it is unlimited."""
 
     key: Name
     concurrency: int | None = Field(default=None, ge=0, le=1_000_000_000)
-    rate: tuple[Annotated[int, Field(ge=1, le=1_000_000_000)], Seconds] | None = Field(
-        default=None, description="Tasks, and in how many seconds.", examples=[[10, 1.0]]
-    )
+    rate: RateBody | None = Field(default=None, description="How many may begin in a time.")
 
 
 class QueueCounts(BaseModel):

@@ -14,6 +14,7 @@ from msgspec.msgpack import Ext
 
 from noob_cloud import codec
 from noob_cloud.cid import cid as cid_of_bytes
+from noob_cloud.cid import is_cid
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.statements import SQL
 from noob_cloud.exceptions import (
@@ -96,6 +97,8 @@ class Records:
             TubeNotFoundError: no tube with this cid was sent here.
         """
         row = self._desk.transact(lambda execute: execute(SQL.tube, (cid,)).fetchone())
+        if row is None and is_cid(cid) and self._blobs.has(cid):
+            return self._blobs.get(cid)  # a runner's tube
         if row is None:
             raise TubeNotFoundError(
                 f"No tube {cid[:100]} is known here; POST its document to /tubes first.",

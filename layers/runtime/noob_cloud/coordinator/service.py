@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from noob_cloud.coordinator.settings import CoordinatorSettings
     from noob_cloud.identity import Identity
+    from noob_cloud.queue import Clock
 
 T = TypeVar("T")
 _KEPT_SECONDS = 300
@@ -50,9 +51,10 @@ class Coordinator:
 
     Args:
         settings: what it keeps where, and what a request may cost.
+        clock: the queue's, instead of the machine's.
     """
 
-    def __init__(self, settings: CoordinatorSettings) -> None:
+    def __init__(self, settings: CoordinatorSettings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.tokens = settings.tokens
         self.blobs: BlobStore = (
@@ -65,6 +67,7 @@ class Coordinator:
             synchronous=settings.synchronous,
             epoch=settings.epoch,
             blobs=self.blobs,
+            clock=clock,
         )
         self.desk.max_batch = settings.max_batch
         self.records = Records(
@@ -157,15 +160,20 @@ class Coordinator:
         return wire.Claimed(lots)
 
     async def settle(
-        self, who: Identity, body: wire.Outcomes, now: float | None = None
+        self, who: Identity, body: wire.Outcomes, now: float | None = None, *, again: bool = False
     ) -> wire.Settled:
-        """Take outcomes, and lease more tasks in the same commit."""
+        """Take outcomes, and lease more tasks in the same commit.
+
+        With `again` the request has been sent before: what it settled then is not refused now.
+        """
         who.require("worker")
         ask = body.claim
         tags = frozenset[str]()
         if ask is not None:
             tags = who.claimable(None if ask.tags is None else frozenset(ask.tags))
-        settled = await self.writer.do(lambda: self.desk.settle(body, tags, now=now))
+        settled = await self.writer.do(
+            lambda: self.desk.settle(body, tags, now=now, again=again)
+        )
         done = sum(len(group.ids) for group in body.done)
         refused = len(settled.refused)
         counts = self.counts

@@ -143,6 +143,7 @@ class Lot(msgspec.Struct, array_like=True):
     lease_expires_at: float | None
     created_at: float
     available_at: float
+    uniques: list[str | None] | None = None
 
 
 class Claimed(msgspec.Struct, array_like=True):
@@ -249,6 +250,8 @@ class View(msgspec.Struct, array_like=True):
     result: Any
     error: str | None
     traceback: str | None
+    unique: str | None = None
+    """Idempotency key."""
 
 
 class Views(msgspec.Struct, array_like=True):

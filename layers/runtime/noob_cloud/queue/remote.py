@@ -69,7 +69,7 @@ class RemoteBlobs:
     def has(self, cid: str) -> bool:
         """Whether the coordinator has it."""
         try:
-            self._transport.send("HEAD", f"/blobs/{quote(cid, safe='')}")
+            self.get_range(cid, 0, 1)
         except BlobNotFoundError:
             return False
         return True
@@ -442,7 +442,8 @@ class RemoteQueue:
         now: float | None = None,
     ) -> None:
         """At most `concurrency` tasks of this key at once, at most `rate[0]` in `rate[1]` s."""
-        body = {"key": key, "concurrency": concurrency, "rate": rate}
+        told = None if rate is None else {"tasks": rate[0], "seconds": rate[1]}
+        body = {"key": key, "concurrency": concurrency, "rate": told}
         self._json("POST", "/limits", body, now=now)
 
     def close(self) -> None:
