@@ -7,16 +7,19 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from noob.event import MetaSignal, is_event
 
+from noob_cloud.engine.gathering import collector
 from noob_cloud.engine.nested import call_nested
 from noob_cloud.plan.graph import Kind
 from noob_cloud.task import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from noob.node import Gather
 
     from noob_cloud.plan.graph import Step
 
@@ -82,6 +85,8 @@ def bind(step: Step, loops: Loops) -> Callable[..., Any]:
     node = step.node
     if step.kind is Kind.TUBE and step.exact:
         return partial(call_nested, step)
+    if step.kind is Kind.GATHER and step.exact:
+        return collector(cast("Gather[Any]", node))
     process: Any = node.process
     if step.kind is Kind.COROUTINE:
         return partial(loops.call, process)

@@ -29,7 +29,7 @@ class Compiled:
         self.engine = engine
         self.watched = engine.watched
         engine.noev = []
-        source = Source(engine.graph, watched=self.watched)
+        source = Source(engine.graph, watched=self.watched, risky=engine.risky)
         text = engine.plan.texts.get(self.watched)
         if text is None:
             text = engine.plan.texts[self.watched] = compile(
@@ -218,6 +218,7 @@ class Compiled:
             names[f"s{index}"] = self._spread(step)
             names[f"o{index}"] = self._open(step)
             names[f"m{index}"] = step.id
+            names[f"i{index}"] = _stopper(step)
             names[f"z{index}"] = step
             names[f"b{index}"] = Returned
             for place, arg in enumerate(step.args):
@@ -392,6 +393,24 @@ class Compiled:
         callbacks = engine.callbacks
         pairs = list(zip(step.signals, step.outputs, strict=True))
         id_ = step.id
+        now_ = datetime.now
+        sequence, shifted = maker._sequence, maker._shifted  # noqa: SLF001 - as new_event does
+
+        def tell_one(epoch: Epoch, row: int, value: Any) -> None:
+            if value is MISSING:
+                if not always and (slot_, row) not in engine.noev:
+                    return
+                value = NO_EVENT
+            event = {
+                "id": shifted ^ next(sequence),
+                "timestamp": now_(UTC),
+                "node_id": id_,
+                "signal": signal_,
+                "epoch": epoch,
+                "value": value,
+            }
+            for callback in callbacks:
+                callback(event)  # type: ignore[arg-type] - spelt out, as this is per event
 
         def tell(epoch: Epoch, row: int, *values: Any) -> None:
             now = datetime.now(UTC)
@@ -408,7 +427,11 @@ class Compiled:
                 for callback in callbacks:
                     callback(event)
 
-        return tell
+        if len(pairs) != 1:
+            return tell
+        ((signal_, slot_),) = pairs
+        always = step.kind in (Kind.RETURN, Kind.GATHER)
+        return tell_one
 
     def _tell_map(self, step: Step) -> Callable[..., None]:
         engine = self.engine
@@ -447,6 +470,13 @@ def _emitted(
     if not inside:
         return column
     return column[row] if row < len(column) else MISSING
+
+
+def _stopper(step: Step) -> Callable[[int, Any], None]:
+    def stop(row: int, raw: Any) -> None:
+        raise OddValueError(step, row, raw, f"the map {step.id} emits nothing")
+
+    return stop
 
 
 def _updater(engine: Engine, asset: str) -> Callable[[Any, Epoch], None]:

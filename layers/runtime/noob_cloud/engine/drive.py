@@ -83,6 +83,8 @@ class Drive:
         for row in range(self.frame.count(step.scope)):
             if self.frame.runs(step, row, shadowed=shadowed):
                 self._call(step, row)
+            elif step.id in self.engine.risky:
+                raise OddValueError(step, row, MISSING, f"nothing reaches the map {step.id}")
 
     def _local(self, level: tuple[Stage, ...]) -> Generator[Turn, None, None]:
         engine = self.engine
@@ -218,6 +220,8 @@ class Drive:
         items = kwargs["value"] if "value" in kwargs else args[0]
         if len(items) == 0:
             self._record(step, row, (NO_EVENT, NO_EVENT))
+            if step.id in self.engine.risky:
+                raise OddValueError(step, row, MISSING, f"the map {step.id} is given nothing")
             return
         frame = self.frame
         scope = (*step.scope, step.id)

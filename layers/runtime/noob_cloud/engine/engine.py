@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
@@ -14,7 +13,7 @@ from noob.types import Epoch
 from noob.utils import iscoroutinefunction_partial
 from noob_core.exceptions import SchedulerExhaustedError
 
-from noob_cloud.engine.calls import Loops, OddValueError, bind
+from noob_cloud.engine.calls import NO_EVENT, Loops, OddValueError, bind
 from noob_cloud.engine.compiled import Compiled
 from noob_cloud.engine.drive import Drive
 from noob_cloud.engine.ledger import Ledger
@@ -24,6 +23,7 @@ from noob_cloud.engine.store import LazyStore
 from noob_cloud.plan.graph import Kind
 from noob_cloud.plan.nouns import Finished
 from noob_cloud.plan.plan import Plan
+from noob_cloud.task import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -89,9 +89,22 @@ class Engine:
         self.graph: Graph = plan.graph
         self.steps: dict[str, Step] = self.graph.by_id
         self.ordered = self.graph.irregular
+        self.left_to_core: dict[str, str] = {}
+        """Nodes at which single epochs were left to the scheduler core, and why."""
         self.compiled = None
         self.ready = False
-        self.shadowed = _behind_maps(self.graph)
+        self.shadowed = self.graph.behind()
+        self.risky = {
+            step.id
+            for step in self.graph.steps
+            if step.kind is Kind.MAP
+            and any(
+                other.optional and (other.kind is not Kind.RETURN or len(other.args) > 1)
+                for other in self.graph.steps
+                if other.id in self.graph.behind(step.id)
+            )
+        }
+        """Maps behind which something may run even if they emit nothing."""
         first = self.core.first_active_epoch()
         log = self.core.epoch_log
         self.number = first.root if first is not None else max(log, default=-1) + 1
@@ -273,12 +286,7 @@ class Engine:
         """Call the callbacks for epochs that have ended."""
         maker = self.tube.scheduler.event_maker
         for epoch in ended:
-            meta = maker.new_meta_event(
-                signal=MetaEventType.EpochEnded,
-                epoch=epoch,
-                value=epoch,
-                timestamp=datetime.now(UTC),
-            )
+            meta = maker.new_meta_event(epoch, MetaEventType.EpochEnded, epoch)
             for callback in self.callbacks:
                 callback(meta)
 
@@ -307,6 +315,7 @@ class Engine:
             SchedulerExhaustedError: the sources have ended.
         """
         if self.core.exhausted:
+            self.last = None
             raise SchedulerExhaustedError(
                 "Scheduler is exhausted and cannot run until re-initialized"
             )
@@ -366,10 +375,14 @@ class Engine:
         return frame, value
 
     def take_over(self, odd: OddValueError, frame: Frame, inputs: dict[int, Any]) -> Ledger:
-        """Leave this epoch, and those after it, to the scheduler core."""
-        if self.ordered is None:
+        """Leave the rest of this epoch to the scheduler core.
+
+        So are the epochs after it, where a source has ended or a node makes events of its own.
+        """
+        if odd.raw is not MISSING and odd.raw is not NO_EVENT and self.ordered is None:
             self.ordered = odd.why
-        self.ready = False
+            self.ready = False
+        self.left_to_core[odd.step.id] = odd.why
         return Ledger(self, frame.number, inputs, frame, odd)
 
     def process(self, given: Mapping[str, Any] | None = None) -> Any:
@@ -419,8 +432,15 @@ class Engine:
     def explain(self) -> list[Row]:
         """Say of each node what is compiled, fused, remote or pinned, and why."""
         rows = self.plan.explain()
-        if self.ordered is None or self.graph.irregular is not None:
+        if self.graph.irregular is not None:
             return rows
+        if self.ordered is None:
+            why = "; an epoch's rest was left to upstream's scheduler core, since "
+            left = self.left_to_core
+            return [
+                replace(row, why=row.why + why + left[row.node]) if row.node in left else row
+                for row in rows
+            ]
         why = f"; ordered by upstream's scheduler core, since {self.ordered}"
         return [
             row if row.where == "off" else replace(row, how="scheduler", why=row.why + why)
@@ -443,24 +463,6 @@ class Engine:
         finally:
             for asset in entered:
                 asset.deinit()
-
-
-def _behind_maps(graph: Graph) -> set[str]:
-    maker = {slot: step for step in graph.steps for slot in step.outputs}
-    behind: set[str] = set()
-    changed = True
-    while changed:
-        changed = False
-        for step in graph.steps:
-            if step.id in behind:
-                continue
-            for arg in step.args:
-                before = maker.get(arg.slot)
-                if before is not None and (before.kind is Kind.MAP or before.id in behind):
-                    behind.add(step.id)
-                    changed = True
-                    break
-    return behind
 
 
 def _with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:

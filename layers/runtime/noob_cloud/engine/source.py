@@ -32,11 +32,13 @@ class Source:
     Args:
         graph: the plan's graph; it must be regular.
         watched: whether each step tells callbacks what it emitted.
+        risky: maps that end the compiled order when they emit nothing.
     """
 
-    def __init__(self, graph: Graph, *, watched: bool) -> None:
+    def __init__(self, graph: Graph, *, watched: bool, risky: set[str]) -> None:
         self.graph = graph
         self.watched = watched
+        self.risky = risky
         self.lines: list[str] = []
         self.assets: list[str] = list(graph.tube.state.assets)
         self.scopes: dict[tuple[str, ...], int] = {}
@@ -280,8 +282,9 @@ class Source:
         return [
             f"e{number} = v{values} = ()",
             f"v{total} = M",
-            *([f"if v{items} is not M:"]),
-            f"    if len(v{items}) == 0: w.extend((({values}, 0), ({total}, 0)))",
+            *([f"if v{items} is M: i{index}(0, M)"] if step.id in self.risky else []),
+            f"if v{items} is not M:",
+            f"    if len(v{items}) == 0: " + self._nothing(step, "0"),
             "    else:",
             f"        v{values} = [*v{items}]",
             f"        v{total} = len(v{values})",
@@ -289,18 +292,26 @@ class Source:
             *("    " + line for line in tell),
         ]
 
+    def _nothing(self, step: Step, row: str) -> str:
+        values, total = step.outputs
+        tell = f"y{step.index}({'e' if row == '0' else 'ep'}, (), (), M); " if self.watched else ""
+        if step.id in self.risky:
+            return f"i{step.index}({row}, N)"
+        return f"{tell}w.extend((({values}, {row}), ({total}, {row})))"
+
     def _nested_map(self, step: Step, columns: dict[int, str], head: str, absent: str) -> list[str]:
         values, total = step.outputs
         index, depth = step.index, len(step.scope)
         outer = self.scopes[step.scope]
         number = self.scopes[(*step.scope, step.id)] = len(self.scopes)
         (items,) = [columns[arg.slot] for arg in step.args]
+        risk = f"i{index}(r, M); " if step.id in self.risky else ""
         lines = [
             f"e{number} = []; p{number}_{depth} = []; v{values} = []; v{total} = []",
             head,
-            f"    if {absent or 'False'}: v{total}.append(M); continue",
-            f"    x = [*{items}]" if False else f"    x = {items}",
-            f"    if len(x) == 0: w.extend((({values}, r), ({total}, r))); v{total}.append(M)",
+            f"    if {absent or 'False'}: {risk}v{total}.append(M); continue",
+            f"    x = {items}",
+            f"    if len(x) == 0: {self._nothing(step, 'r')}; v{total}.append(M)",
             "    else:",
             "        x = [*x]; j = len(x)",
             f"        v{values}.extend(x); v{total}.append(j)",

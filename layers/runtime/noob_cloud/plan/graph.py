@@ -120,6 +120,21 @@ class Graph:
         """Steps by node id."""
         return {step.id: step for step in self.steps}
 
+    def behind(self, node: str | None = None) -> set[str]:
+        """Return the nodes that depend on a map (or on the one given), however indirectly."""
+        maker = {slot: step for step in self.steps for slot in step.outputs}
+        behind: set[str] = set()
+        for step in self._topological():
+            for arg in step.args:
+                before = maker.get(arg.slot)
+                if before is not None and (
+                    before.id in behind
+                    or (before.kind is Kind.MAP if node is None else before.id == node)
+                ):
+                    behind.add(step.id)
+                    break
+        return behind
+
     def slot(self, node: str, signal: str) -> int:
         """Return the slot of a signal, made on first use."""
         key = (node, signal)

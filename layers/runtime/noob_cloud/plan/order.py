@@ -165,7 +165,10 @@ def _rehearse_step(core: Any, step: Step, epoch: Epoch) -> None:
 
 def _sources(graph: Graph, order: Order) -> None:
     core = core_of(graph)
-    state = core.get_epoch_state(core.add_epoch())
+    try:
+        state = core.get_epoch_state(core.add_epoch())
+    except SchedulerError:  # nothing is ever ready: the epoch is over at once
+        return
     for item, record in state["info"].items():
         if isinstance(item, tuple) and item in graph.slots:
             for target in record["optional_successors"]:
