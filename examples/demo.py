@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from noob import Tube
-from noob_cloud.coordinator.client import CoordinatorClient
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.table import Table
 from examples.cluster import Cluster
 from examples.tiles.sheet import draw
 from noob_cloud import TubeSource
+from noob_cloud.coordinator import CoordinatorClient
 from noob_cloud.runner import SynchronousRunner
 
 TUBE = "examples/tiles/tiles.yaml"

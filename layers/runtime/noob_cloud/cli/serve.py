@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from noob_cloud.cli import options  # noqa: TC001 - Typer reads the annotations
+from noob_cloud.cli import (
+    options,
+    values,
+)
 from noob_cloud.cli.errors import UsageError
 from noob_cloud.cli.screen import screen
+from noob_cloud.cli.tube import describe
 
 
 def coordinator(
@@ -98,9 +103,22 @@ def worker(
 ) -> None:
     """Execute tasks, pulled from --coordinator URL or --queue FILE, until Ctrl-C."""
     if queue is not None:
-        from noob_cloud.worker.claim import work_on_file  # noqa: PLC0415 - loads the queue
+        from noob_cloud.worker.pull import default_worker_id  # noqa: PLC0415 - loads the worker
 
-        work_on_file(queue)
+        name = worker_id or default_worker_id()
+        screen.say(f"[green]noob-cloud worker {name}[/] pulls from {queue}; Ctrl-C ends it")
+        counts = _pull(
+            queue,
+            worker_id=name,
+            tags=values.tags(tags),
+            accept_untagged=not tagged_only,
+            max_tasks=max_tasks or os.cpu_count() or 1,
+            allowed_modules=allow_module or None,
+            isolate=not threads,
+            tube=None if tube is None else describe(tube),
+        )
+        done = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "none came"
+        screen.say(f"Ended. Tasks: {done}")
         return
     if coordinator is None:
         raise UsageError("Say where tasks come from: --coordinator URL, or --queue FILE")
@@ -120,3 +138,12 @@ def worker(
     words += ["--tagged-only"] if tagged_only else []
     words += ["--threads"] if threads else []
     raise typer.Exit(serve_worker(words))
+
+
+def _pull(queue: str, **options: Any) -> dict[str, int]:
+    """Pull from a queue's file until a signal; what became of the tasks, by kind."""
+    from noob_cloud.queue import TaskQueue  # noqa: PLC0415 - opens SQLite
+    from noob_cloud.worker.pull import pull  # noqa: PLC0415 - loads the worker
+
+    with TaskQueue(persistent=True, db_path=queue) as opened:
+        return dict(pull(opened, documents=opened.blobs.get, **options))

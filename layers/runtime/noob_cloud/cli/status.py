@@ -90,11 +90,10 @@ def _view(target: Target, found: dict[str, Any]) -> RenderableType:
     tags = {name or "any worker": n for name, n in found["ready_by_tags"].items() if n}
     if tags and set(tags) != {"any worker"}:
         parts.append(table("Waiting for tags", ("tags", "tasks"), tags.items()))
-    for title, rows in (("Runs", found.get("runs")), ("Workers", found.get("workers"))):
-        if rows:
-            columns = list(rows[0])
-            cells = [[values.short(row.get(x), width=40) for x in columns] for row in rows]
-            parts.append(table(title, columns, cells))
+    if found.get("runs"):
+        parts.append(_runs(found["runs"]))
+    if found.get("workers"):
+        parts.append(_workers(found["workers"]))
     kinds = [str(kind) for kind in _LISTED if found[str(kind)]]
     parts.extend(_tasks(kind.capitalize(), found[kind]) for kind in kinds)
     if found["dead"]:
@@ -115,3 +114,35 @@ def _tasks(title: str, tasks: list[dict[str, Any]]) -> RenderableType:
         for task in tasks
     ]
     return table(title, columns, rows)
+
+
+def _runs(runs: list[dict[str, Any]]) -> RenderableType:
+    now = time.time()
+    rows = [
+        (
+            run["run_id"],
+            run["status"],
+            f"{run['done']} of {'?' if run['total'] is None else run['total']}",
+            f"{(run['finished_at'] or now) - run['created_at']:.0f} s",
+            run["worker_id"],
+            values.short(run["error"] or "", width=60),
+        )
+        for run in runs
+    ]
+    return table("Runs", ("run", "status", "results", "took", "driven by", "error"), rows)
+
+
+def _workers(workers: list[dict[str, Any]]) -> RenderableType:
+    now = time.time()
+    rows = [
+        (
+            row["worker_id"],
+            ", ".join(row["tags"]),
+            row["running"],
+            row["completed"],
+            row["failed"],
+            "lost" if row["lost"] else f"{max(0.0, now - row['last_seen']):.0f} s ago",
+        )
+        for row in workers
+    ]
+    return table("Workers", ("worker", "tags", "running", "completed", "failed", "heard"), rows)

@@ -66,7 +66,7 @@ def submit(
     """Submit a run of TUBE to a coordinator, or one task (--task) to a coordinator or queue."""
     if (tube_source is None) == (task is None):
         raise UsageError("Say what: a TUBE to run, or --task NODE")
-    with open_target(coordinator, queue, token, create=True) as target:
+    with open_target(coordinator, queue, token, create=True, patient=wait) as target:
         if task is not None:
             made = target.queue.submit_task(
                 task,
@@ -107,7 +107,7 @@ def results(
     json: options.Json = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Print what became of a run or a task. Exit code 1 if it failed."""
-    with open_target(coordinator, queue, token) as target:
+    with open_target(coordinator, queue, token, patient=wait) as target:
         if id_.isdecimal():
             task = target.queue.get_task(int(id_))
             if wait and not task.status.settled:

@@ -36,7 +36,12 @@ class Target:
 
 @contextmanager
 def open_target(
-    coordinator: str | None, queue: str | None, token: str | None, *, create: bool = False
+    coordinator: str | None,
+    queue: str | None,
+    token: str | None,
+    *,
+    create: bool = False,
+    patient: bool = False,
 ) -> Generator[Target, None, None]:
     """Open what the options name: `--queue FILE` before `--coordinator URL` (or its variable).
 
@@ -45,6 +50,7 @@ def open_target(
         queue: path of a queue file.
         token: bearer token for the coordinator.
         create: make the queue file if there is none.
+        patient: wait out a coordinator's restart, where the command waits anyway.
 
     Raises:
         UsageError: neither is given, or there is no such file.
@@ -64,9 +70,9 @@ def open_target(
         raise UsageError(
             "Say where: --coordinator URL (or NOOB_CLOUD_COORDINATOR), or --queue FILE"
         )
-    from noob_cloud.coordinator.client import CoordinatorClient  # noqa: PLC0415 - loads httpx
+    from noob_cloud.coordinator import CoordinatorClient  # noqa: PLC0415 - loads the client
 
-    client = CoordinatorClient(coordinator, token=token)
+    client = CoordinatorClient(coordinator, token=token, patience=180.0 if patient else 3.0)
     try:
         yield Target(coordinator, client.queue, client)
     finally:
