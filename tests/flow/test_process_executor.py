@@ -175,8 +175,8 @@ def test_unstarted_calls_move(tmp_path):
     log = str(tmp_path / "log")
     with ProcessExecutor(1, max_retries=0) as executor:
         wait([executor.submit(nap, 0) for _ in range(100)])  # short, so they travel in batches
-        blocked = executor.submit(nap, 30)
-        eventually(blocked.running)
+        blocked = executor.submit(append_line, str(tmp_path / "blocked"), "x", 30)
+        eventually((tmp_path / "blocked").exists)
         futures = [executor.submit(append_line, log, str(n)) for n in range(20)]
         os.kill(executor.worker_pids()[0], signal.SIGKILL)
 

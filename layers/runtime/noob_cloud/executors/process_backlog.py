@@ -24,8 +24,13 @@ class Backlog:
 
     def add(self, calls: Sequence[Call]) -> None:
         """Queue calls of one priority."""
-        self._queues[calls[0].priority].extend(calls)
-        self.size += len(calls)
+        queue = self._queues[calls[0].priority]
+        if len(calls) == 1:
+            queue.append(calls[0])
+            self.size += 1
+        else:
+            queue.extend(calls)
+            self.size += len(calls)
 
     def head(self) -> Call | None:
         """The call that goes next."""
@@ -44,8 +49,17 @@ class Backlog:
         head.start()
         self.size -= 1
         calls = [head]
-        while len(calls) < size and queue and _alike(head, queue[0]):
-            call = queue.popleft()
+        if size == 1:
+            return calls
+        function, mode, untimed = head.fn, head.mode, head.timeout is None
+        stage = head.args[:2] if mode == STAGE else None
+        while len(calls) < size and queue:
+            call = queue[0]
+            if call.fn is not function or call.mode != mode or call.alone:
+                break
+            if (call.timeout is None) != untimed or (stage and call.args[:2] != stage):
+                break
+            queue.popleft()
             self.size -= 1
             if call.start():
                 calls.append(call)
@@ -67,11 +81,3 @@ class Backlog:
             queue.clear()
         self.size = 0
         return calls
-
-
-def _alike(head: Call, call: Call) -> bool:
-    if call.fn is not head.fn or call.mode != head.mode or call.alone:
-        return False
-    if head.mode == STAGE and call.args[:2] != head.args[:2]:
-        return False
-    return (call.timeout is None) == (head.timeout is None)

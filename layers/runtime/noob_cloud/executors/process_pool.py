@@ -99,7 +99,7 @@ class Pool:
         if failed:
             settle_many(failed)
         if crowded:
-            self._pump.help()
+            self._pump.help(mute=True)
 
     def withdraw(self, call: Call, *, running: bool | None = None) -> bool:
         """Cancel a call; one that runs only with `running`, by ending its worker."""

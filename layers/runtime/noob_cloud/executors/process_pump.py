@@ -123,11 +123,17 @@ class Pump:
         finally:
             self._lock.release()
 
-    def help(self) -> None:
-        """Receive what is there already, unless another thread does."""
+    def help(self, *, mute: bool = False) -> None:
+        """Receive what is there already, unless another thread does.
+
+        Args:
+            mute: whoever calls this does so again soon, so our thread may sleep.
+        """
         if self._lock.acquire(blocking=False):
             try:
                 if not self._ended:
+                    if mute:
+                        self._mute()
                     self._turn(0)
             finally:
                 self._lock.release()

@@ -60,13 +60,10 @@ def look(link: Link, now: float, *, spare: bool) -> tuple[list[Call], float | No
         return [], _STUCK
     if started > batch.first + batch.done:
         link.flush(started)
-    if link.revoking_since is None:
-        if not spare:
-            return [], _STUCK
+    if link.revoking_since is None and spare:
         link.revoke(started, now)
-        return [], _REVOKE
-    if now - link.revoking_since < _REVOKE:
-        return [], _REVOKE
+    if link.revoking_since is None or now - link.revoking_since < _REVOKE:
+        return [], _REVOKE if link.revoking_since else _STUCK
     link.revoking_since = _TAKEN
     again: list[Call] = []
     for later in link.inflight:
