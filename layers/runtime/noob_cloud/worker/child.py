@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+from importlib import import_module
 from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING, Final
@@ -158,6 +159,7 @@ def packed(outcome: Outcome, *, alone: bool = False) -> Reply:
 
 def serve(connection: Connection, tubes: TubeCache) -> None:
     """Answer messages until the worker hangs up."""
+    import_module("noob_cloud.engine")  # upstream is slow to import: not in the first call's time
     connection.send_bytes(READY)
     connection.send_bytes(b"")
     while True:
