@@ -163,6 +163,8 @@ def pack(value) -> bytes:
         (frame(ext(33, pack(["<f8,<f8", [1], False, bytes(16)]))), "not allowed"),
         (frame(ext(33, pack([[["a", "b"], ["<f8", "<f8"], [[], []], [0, 4], 16], [1], False,
         bytes(16)]))), "overlap"),
+        (frame(ext(33, pack([[[], [], [], [], 0], [2**60], False, b""]))), "without a size"),
+        (frame(ext(33, pack([[["a"], ["<f8"], ["x"], [0], 8], [], False, b""]))), "malformed"),
         (frame(ext(33, pack(["|S0", [2**60], False, b""]))), "not allowed"),
         (frame(ext(8, bytes(12))), "malformed"),
         (frame(ext(12, bytes(15))), "malformed"),
@@ -241,6 +243,44 @@ def test_lists_within_limits_are_counted_right() -> None:
     assert loads(dumps(value), limits=Limits(items=500_000)) == value
     with pytest.raises(LimitError):
         loads(dumps(value), limits=Limits(items=200_000))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["collections:deque", ["BOMB", None]],
+        ["collections:Counter", "BOMB"],
+        ["fractions:Fraction", ["1e999999999"]],
+        ["fractions:Fraction", ["1e999999999", 1]],
+        [f"{__name__}:Point", "BOMB"],
+        ["collections:defaultdict", ["open", {}]],
+    ],
+)
+def test_bombs_in_objects(value) -> None:
+    """A long range, or a number written with an exponent, is nobody's way to fill the memory."""
+    for bound in (10**6, 10**15):
+        bomb = msgspec.msgpack.Ext(15, pack([0, bound, 1]))
+        text = pack(value).replace(pack("BOMB"), pack(bomb))
+        with pytest.raises(CodecError):
+            loads(frame(ext(4, text)))
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        (67, ["1", 1]),
+        (68, [1, ["a"], [0], [[1]], None, False]),
+        (68, ["t", [1], [0], [[1]], None, False]),
+        (68, ["t", ["a"], [0], [{}], None, False]),
+        (68, ["t", ["a"], [0], [[1]], None]),
+        (69, [1, *[None] * 3, [], *[None] * 3, True, 0.0, {}]),
+        (69, [True, None, None, None, {}, *[None] * 3, True, 0.0, {}]),
+    ],
+)
+def test_nouns_are_typed(code, value) -> None:
+    """A call or outcome whose parts are of other types is refused before anyone acts on it."""
+    with pytest.raises(DecodeError):
+        loads(frame(ext(code, pack(value))))
 
 
 def test_known_heads_do_not_loosen_limits() -> None:

@@ -65,7 +65,8 @@ class Unregistered:
 
 @pytest.mark.parametrize(
     "value",
-    [Unknown(), Rude(), Unregistered(), object, print, lambda: 1, iter([]), np.array([object()]),
+    [Unknown(), np.zeros(3, []),
+     Rude(), Unregistered(), object, print, lambda: 1, iter([]), np.array([object()]),
     np.longdouble(1),
      np.ma.array([1]), Untold(1), datetime(2026, 1, 1, tzinfo=Odd()),
      collections.defaultdict(lambda: 1), type("Sub", (dict,), {})(), type("SubStr", (str,),
@@ -101,6 +102,7 @@ def test_encode_limits() -> None:
             assert caught.value.limit == "depth"
     for value, limits, name in (
         (10**20_000, Limits(), "digits"),
+        (range(10**9), Limits(), "items"),
         (decimal.Decimal(10) ** 5000 + 1, Limits(digits=10), "digits"),
         (bytes(1000), Limits(total=100), "total"),
         ("x" * 1000, Limits(body=100), "body"),

@@ -48,6 +48,11 @@ def _describe(dtype: np.dtype[Any]) -> Any:
             )
         return text
     names = list(dtype.names or ())
+    if not dtype.itemsize:
+        raise EncodeError(
+            "An array of records without fields has no place in the wire format. Convert it to its"
+            " shape."
+        )
     formats, shapes, offsets = [], [], []
     for name in names:
         field, offset = dtype.fields[name][:2]
@@ -73,7 +78,13 @@ def _plain_dtype(text: str) -> np.dtype[Any]:
 def _record(description: Any) -> np.dtype[Any]:
     import numpy as np  # noqa: PLC0415 - only a frame with an array needs numpy
 
+    if type(description) is not list or not all(
+        type(part) is list for part in (*description[:4], *description[2])
+    ):
+        raise DecodeError("The frame holds an array whose dtype is malformed.")
     names, formats, shapes, offsets, size = description
+    if not names or not size:
+        raise DecodeError("The frame holds an array of records without a size.")
     if len(names) > _MAX_FIELDS:
         raise LimitError(f"A dtype has {len(names)} fields, over the limit of {_MAX_FIELDS}.")
     kinds = [
@@ -162,7 +173,11 @@ def _decode_array(reader: Reader, data: memoryview) -> np.ndarray[Any, Any]:
     description, shape, fortran, content = reader.items(data, 4)
     dtype = _dtype(description)
     buffer = reader.buffer(content) if type(content) is int else content
-    if len(shape) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
+    if (
+        type(shape) is not list
+        or len(shape) > _MAX_DIMENSIONS
+        or any(type(n) is not int or n < 0 for n in shape)
+    ):
         raise DecodeError(f"The frame holds an array of shape {str(shape)[:80]}.")
     if prod(shape) * dtype.itemsize != len(buffer):
         raise DecodeError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from noob_cloud.codec.read import Reader
     from noob_cloud.codec.write import Writer
 
+_SAFE_SINCE = 15
 _BUFFER, _BATCH, _TABLE = range(3)
 
 
@@ -49,6 +50,8 @@ def _decode_arrow(reader: Reader, data: memoryview) -> Any:
         raise DecodeError(
             "The frame holds Arrow data; install pyarrow to read it: pip install pyarrow"
         ) from error
+    if int(pa.__version__.partition(".")[0]) < _SAFE_SINCE:  # CVE-2023-47248: it unpickled
+        raise DecodeError(f"pyarrow {pa.__version__} is not safe to read with: upgrade it.")
     wrapped = pa.py_buffer(bytes(buffer) if reader.copy else buffer)
     if kind == _BUFFER:
         return wrapped

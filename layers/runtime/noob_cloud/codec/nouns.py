@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from noob_cloud.codec.read import Reader
     from noob_cloud.codec.write import Writer
 
+_TEXT = (str, type(None))
+_NUMBER = (int, float)
+_OUTCOME = (bool, object, _TEXT, _TEXT, list, _TEXT, _TEXT, object, bool, _NUMBER, dict)
 _SIGNALS = ("NoEvent", "Exhausted")
+
+
+def _typed(state: list[Any], noun: str, *kinds: Any) -> list[Any]:
+    for item, kind in zip(state, kinds, strict=True):
+        if not isinstance(item, kind):
+            raise DecodeError(
+                f"The frame holds a {noun} with a {type(item).__name__} out of place."
+            )
+    return state
 
 
 def _encode_missing(_: Writer, __: Any) -> Ext:
@@ -41,7 +53,8 @@ def _encode_token(writer: Writer, value: Token) -> Ext:
 
 
 def _decode_token(reader: Reader, data: memoryview) -> Token:
-    return Token(*reader.items(data, 2))
+    epoch, attempt = _typed(reader.items(data, 2), "Token", int, int)
+    return Token(epoch, attempt)
 
 
 def _encode_call(writer: Writer, value: StageCall) -> Ext:
@@ -58,9 +71,11 @@ def _encode_call(writer: Writer, value: StageCall) -> Ext:
 
 
 def _decode_call(reader: Reader, data: memoryview) -> StageCall:
-    tube, nodes, epochs, inputs, code, retry_errors = reader.items(data, 6)
-    rows = [tuple(row) for row in inputs]
-    return StageCall(tube, tuple(nodes), tuple(epochs), tuple(rows), code, bool(retry_errors))
+    state = _typed(reader.items(data, 6), "StageCall", str, list, list, list, _TEXT, bool)
+    tube, nodes, epochs, inputs, code, retry_errors = state
+    _typed(nodes, "StageCall", *[str] * len(nodes))
+    rows = tuple(map(tuple, _typed(inputs, "StageCall", *[list] * len(inputs))))
+    return StageCall(tube, tuple(nodes), tuple(epochs), rows, code, retry_errors)
 
 
 def _encode_outcome(writer: Writer, value: Outcome) -> Ext:
@@ -81,7 +96,7 @@ def _encode_outcome(writer: Writer, value: Outcome) -> Ext:
 
 
 def _decode_outcome(reader: Reader, data: memoryview) -> Outcome:
-    state = reader.items(data, 11)
+    state = _typed(reader.items(data, 11), "Outcome", *_OUTCOME)
     state[4] = tuple(state[4])
     return Outcome(*state)
 

@@ -100,10 +100,24 @@ def _kind_of(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     if dataclasses.is_dataclass(cls):
         return _dataclass(cls)
     if issubclass(cls, tuple) and hasattr(cls, "_make"):
-        return list, cls._make
+        return _named_tuple(cls)
     raise TypeError(
         f"{cls!r} is no dataclass, model, struct, named tuple or enum: pass encode= and decode=."
     )
+
+
+def _named_tuple(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def decode(state: Any) -> Any:
+        return cls._make(_exactly(list, state))
+
+    return list, decode
+
+
+def _exactly(kind: type[T], state: Any) -> T:
+    """Return `state` if it is of `kind`: what iterates over anything iterates over a long range."""
+    if type(state) is not kind:
+        raise TypeError(f"it wants a {kind.__name__}, not a {type(state).__name__}")
+    return state
 
 
 def _enum(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -171,14 +185,22 @@ def _encode_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
 
 def _decode_defaultdict(state: Any) -> defaultdict[Any, Any]:
     factory, items = state
-    return defaultdict(None if factory is None else _FACTORIES[factory], items)
+    return defaultdict(None if factory is None else _FACTORIES[factory], _exactly(dict, items))
+
+
+def _decode_deque(state: Any) -> deque[Any]:
+    items, size = state
+    return deque(_exactly(list, items), size)
+
+
+def _decode_fraction(state: Any) -> Fraction:
+    numerator, denominator = state
+    return Fraction(_exactly(int, numerator), _exactly(int, denominator))
 
 
 DECODERS[tags.OBJECT] = _decode_object
-register(OrderedDict, encode=dict, decode=OrderedDict)
-register(Counter, encode=dict, decode=Counter)
+register(OrderedDict, encode=dict, decode=lambda state: OrderedDict(_exactly(dict, state)))
+register(Counter, encode=dict, decode=lambda state: Counter(_exactly(dict, state)))
 register(defaultdict, encode=_encode_defaultdict, decode=_decode_defaultdict)
-register(deque, encode=lambda v: [list(v), v.maxlen], decode=lambda state: deque(*state))
-register(
-    Fraction, encode=lambda v: [v.numerator, v.denominator], decode=lambda state: Fraction(*state)
-)
+register(deque, encode=lambda v: [list(v), v.maxlen], decode=_decode_deque)
+register(Fraction, encode=lambda v: [v.numerator, v.denominator], decode=_decode_fraction)

@@ -165,12 +165,23 @@ def _decode_path(_: Reader, data: memoryview) -> Any:
     return _PATHS[data[0]](str(data[1:], "utf-8", "surrogatepass"))
 
 
+def _limited(value: range, limits: Limits) -> range:
+    """Refuse a range of more values than a frame may hold: a few bytes must not become many."""
+    if value and (value[-1] - value[0]) // value.step >= limits.items:
+        raise LimitError(
+            f"{value} has more than {limits.items} values (Limits.items). Send its bounds.",
+            limit="items",
+        )
+    return value
+
+
 def _encode_range(writer: Writer, value: range) -> Ext:
+    _limited(value, writer.limits)
     return Ext(tags.RANGE, writer.nested([value.start, value.stop, value.step]))
 
 
 def _decode_range(reader: Reader, data: memoryview) -> range:
-    return range(*reader.items(data, 3))
+    return _limited(range(*reader.items(data, 3)), reader.limits)
 
 
 def _encode_slice(writer: Writer, value: slice) -> Ext:
