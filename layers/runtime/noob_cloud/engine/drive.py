@@ -182,7 +182,7 @@ class Drive:
                 ],
             )
         self._announce()
-        if EXHAUSTED in values and any(value is EXHAUSTED for value in values):
+        if any(value is EXHAUSTED for value in values):
             raise OddValueError(step, row, EXHAUSTED, f"{step.id} is exhausted")
 
     def _announce(self) -> None:

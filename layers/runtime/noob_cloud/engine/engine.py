@@ -94,23 +94,24 @@ class Engine:
         self.compiled = None
         self.ready = False
         self.shadowed = self.graph.behind()
-        self.risky = {
-            step.id
-            for step in self.graph.steps
-            if step.kind is Kind.MAP
-            and any(
-                other.optional and (other.kind is not Kind.RETURN or len(other.args) > 1)
-                for other in self.graph.steps
-                if other.id in self.graph.behind(step.id)
-            )
-        }
+        self.risky: set[str] = set()
         """Maps behind which something may run even if they emit nothing."""
+        for step in self.graph.steps:
+            if step.kind is Kind.MAP and self._is_risky(step):
+                self.risky.add(step.id)
         first = self.core.first_active_epoch()
         log = self.core.epoch_log
         self.number = first.root if first is not None else max(log, default=-1) + 1
         self._inputs = {
             name[1]: slot for name, slot in self.graph.slots.items() if name[0] == "input"
         }
+
+    def _is_risky(self, step: Step) -> bool:
+        return any(
+            self.steps[other].optional
+            and (self.steps[other].kind is not Kind.RETURN or len(self.steps[other].args) > 1)
+            for other in self.graph.behind(step.id)
+        )
 
     def refresh(self) -> None:
         """Compile anew if nodes have been enabled or disabled."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from inspect import isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from noob.edge import Signal
 from noob.node import Gather, Map, Return
@@ -37,8 +37,7 @@ class Kind(StrEnum):
     TUBE = "tube"
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(NamedTuple):
     """One argument of a node: where it comes from and how it is passed."""
 
     key: int | str
@@ -122,8 +121,10 @@ class Graph:
 
     def behind(self, node: str | None = None) -> set[str]:
         """Return the nodes that depend on a map (or on the one given), however indirectly."""
-        maker = {slot: step for step in self.steps for slot in step.outputs}
         behind: set[str] = set()
+        if not any(step.kind is Kind.MAP for step in self.steps):
+            return behind
+        maker = {slot: step for step in self.steps for slot in step.outputs}
         for step in self._topological():
             for arg in step.args:
                 before = maker.get(arg.slot)
@@ -156,7 +157,7 @@ class Graph:
             signals = _signals(node, cache)
             outputs = tuple([self.slot(node.id, name) for name in signals])
             stored = stores.get(node.id, {})
-            kind, exact = _kind(node)
+            kind, exact = _kind(node, cache)
             self.steps.append(
                 Step(
                     index=len(self.steps),
@@ -240,6 +241,15 @@ class Graph:
         for asset in inside:
             if inside.count(asset) > 1:
                 self._irregular(f"several nodes behind a map share the asset {asset}")
+        gathered = {
+            slot
+            for step in self.steps
+            if step.kind is Kind.GATHER and step.scope
+            for slot in step.outputs
+        }
+        for step in self.steps:
+            if step.scope and any(a.slot in gathered and not a.required for a in step.args):
+                self._irregular(f"{step.id} may do without a list gathered from its own map")
         order = order_of(self)
         for step in self.steps:
             step.batch = order.batch[step.id]
@@ -287,7 +297,12 @@ def _touched(step: Step) -> set[str]:
     return {*step.assets, *(asset for _, asset in step.updates)}
 
 
-def _kind(node: Node) -> tuple[Kind, bool]:
+def _kind(node: Node, cache: dict[Any, Any]) -> tuple[Kind, bool]:
+    if type(node) is WrapFuncNode:
+        key = ("kind", id(node.fn))
+        if key not in cache:
+            cache[key] = _kind_of_function(node)
+        return cache[key], True
     kind: Kind
     for special, kind in (
         (Map, Kind.MAP),
@@ -297,12 +312,16 @@ def _kind(node: Node) -> tuple[Kind, bool]:
     ):
         if isinstance(node, special):
             return kind, type(node) is special
+    return _kind_of_function(node), True
+
+
+def _kind_of_function(node: Node) -> Kind:
     function = process_function(node)
     if isgeneratorfunction(function):
-        return Kind.GENERATOR, True
+        return Kind.GENERATOR
     if iscoroutinefunction_partial(function):
-        return Kind.COROUTINE, True
-    return (Kind.FUNCTION if isinstance(node, WrapFuncNode) else Kind.CLASS), True
+        return Kind.COROUTINE
+    return Kind.FUNCTION if isinstance(node, WrapFuncNode) else Kind.CLASS
 
 
 def process_function(node: Node) -> Callable[..., Any]:
