@@ -22,7 +22,7 @@ from noob_cloud.coordinator.request import (
     install_errors,
     wants_frame,
 )
-from noob_cloud.task import TaskStatus
+from noob_cloud.task import TaskStatus  # noqa: TC001 - FastAPI reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 router = APIRouter()
 TaskPath = Annotated[int, Path(ge=1, lt=1 << 40, description="Id of a task.")]
 _OR_FRAME: dict[str, Any] = {"requestBody": {"content": FRAME_CONTENT}}
-_STATS = {200: {"content": FRAME_CONTENT}}
+_FRAME_TOO: dict[int | str, dict[str, Any]] = {200: {"content": FRAME_CONTENT}}
 
 
 def install(app: FastAPI) -> None:
@@ -168,7 +168,7 @@ async def submit(body: models.NewTasks, service: Service, caller: Caller, now: N
     tags=["tasks"],
     summary="List tasks",
     response_model=models.TaskList,
-    responses=errors() | _STATS,
+    responses=errors() | _FRAME_TOO,
 )
 async def tasks(
     request: Request,
@@ -196,7 +196,7 @@ async def tasks(
     tags=["tasks"],
     summary="Look at a task",
     response_model=models.TaskBody,
-    responses=errors(404) | _STATS,
+    responses=errors(404) | _FRAME_TOO,
 )
 async def task(task_id: TaskPath, request: Request, service: Service, _caller: Caller) -> Any:
     """Show everything about one task: payload, result, the latest failure."""

@@ -68,7 +68,9 @@ def _group(task: models.NewTask, place: int) -> wire.Group:
         task.run_id,
         task.queue_timeout,
     )
-    uniques = None if task.idempotency_key is None else [task.idempotency_key]
+    uniques: list[str | None] | None = (
+        None if task.idempotency_key is None else [task.idempotency_key]
+    )
     payloads = [wire.pack(task.data)]
     return wire.Group(options, task.node_id, [task.epoch], payloads, uniques, [place])
 

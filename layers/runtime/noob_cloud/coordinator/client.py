@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec.msgpack import Ext
 
-from noob_cloud.codec import DEFAULT, canonical
+from noob_cloud.codec import canonical
+from noob_cloud.codec.limits import DEFAULT
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, PATIENCE, Transport
 from noob_cloud.exceptions import TubeNotFoundError

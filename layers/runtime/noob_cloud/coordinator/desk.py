@@ -141,9 +141,7 @@ class Desk(TaskQueue):
             statuses |= known
         return wire.Settled(lost, statuses, lots(found))
 
-    def _known(
-        self, body: wire.Outcomes, lost: Iterable[int]
-    ) -> tuple[list[int], dict[int, str]]:
+    def _known(self, body: wire.Outcomes, lost: Iterable[int]) -> tuple[list[int], dict[int, str]]:
         """Return which of `lost` their token has not settled, and what became of failed tasks."""
         tokens = {i: group.token for group in body.done for i in group.ids}
         tokens |= {failure.task_id: failure.token for failure in body.failed}

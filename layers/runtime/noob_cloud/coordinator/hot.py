@@ -1,4 +1,4 @@
-"""The door of the coordinator: identity, limits and errors for every route, frames for the hot ones.
+"""The coordinator's door: identity, limits and errors for every route, frames for the hot ones.
 
 Raw ASGI: a hot request costs no framework. Everything else goes on to FastAPI with its identity
 known and its body read.
@@ -118,7 +118,7 @@ class Door:
             await self._serve(scope, receive, noted)
         except _GoneError:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every error has an answer
             if not started:
                 await _refuse(error, send, scope)
             else:  # FastAPI has answered
@@ -187,9 +187,7 @@ class Door:
 
     async def _settle(self, request: Request) -> wire.Settled:
         body = wire.from_frame(wire.Outcomes, request.body, request.limits)
-        return await self.coordinator.settle(
-            request.who, body, request.now, again=request.again
-        )
+        return await self.coordinator.settle(request.who, body, request.now, again=request.again)
 
     async def _beat(self, request: Request) -> wire.Beaten:
         body = wire.from_frame(wire.Beat, request.body, request.limits)

@@ -1,4 +1,4 @@
-"""What requests and answers look like in JSON, with examples: the OpenAPI document is made of it."""
+"""What requests and answers look like in JSON: the OpenAPI document is made of it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ that it outlives the task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -26,16 +26,14 @@ from noob_cloud.exceptions import (
     TubeNotFoundError,
 )
 from noob_cloud.task import RunDriver, TaskPriority, TaskStatus
-from noob_cloud.tubes import TubeSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from noob_cloud.blobs import BlobStore
     from noob_cloud.coordinator.desk import Desk
+    from noob_cloud.tubes import TubeSource
 
-DRIVER_NODE: Final = "noob_cloud:drive"
-"""The node_id of a run's driver task."""
 _INLINE: Final = 64 * 1024
 """Results above this many bytes go to the blob store."""
 _STATES: Final = {
@@ -129,10 +127,10 @@ class Records:
         """
         self.tube(driver.tube)
         task_id = self._desk.submit_task(
-            DRIVER_NODE,
+            wire.DRIVER_NODE,
             0,
             priority,
-            tags,
+            [f"{wire.DRIVE_TAG}+{tag}" for tag in tags] or [wire.DRIVE_TAG],
             self._timeout,
             self._takeovers,
             data=driver,
@@ -177,8 +175,9 @@ class Records:
         return {row[0] for row in rows}
 
     def _standing(self, row: Sequence[Any]) -> RunRow:
-        known = RunRow(*row[:7], row[7] or "waiting", *row[8:12])
-        return known if row[7] is not None else self._look(known)
+        if row[7] is not None:
+            return RunRow(*row)
+        return self._look(RunRow(*row[:7], "waiting", *row[8:]))  # type: ignore[call-arg] # a row
 
     def _look(self, row: RunRow) -> RunRow:
         """Ask the driver's task how the run stands, and write its outcome down."""
@@ -187,20 +186,14 @@ class Records:
         except TaskNotFoundError:
             return row
         state = _STATES.get(task.status, "waiting")
-        found = RunRow(
-            row.run_id,
-            row.tube,
-            row.n,
-            row.total,
-            row.task_id,
-            row.created_at,
-            row.created_by,
-            state,
-            task.finished_at,
-            task.error if state == "failed" else None,
-            task.traceback if state == "failed" else None,
-            row.done,
-            task.worker_id,
+        failed = state == "failed"
+        found = replace(
+            row,
+            status=state,
+            finished_at=task.finished_at,
+            error=task.error if failed else None,
+            traceback=task.traceback if failed else None,
+            worker_id=task.worker_id,
         )
         if task.status.settled:
             outcome = (row.run_id, state, found.finished_at, found.error, found.traceback)
@@ -216,9 +209,11 @@ class Records:
         self.run(run_id)
         after = 0
         while tasks := self._desk.list_tasks(run_id=run_id, after=after, limit=1000, decode=False):
-            for task in tasks:
-                if not task.status.settled and self._desk.cancel_task(task.task_id, now=now):
-                    cancelled.append(task.task_id)
+            cancelled += [
+                task.task_id
+                for task in tasks
+                if not task.status.settled and self._desk.cancel_task(task.task_id, now=now)
+            ]
             after = tasks[-1].task_id
         return True, cancelled
 

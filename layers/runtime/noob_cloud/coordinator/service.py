@@ -152,7 +152,7 @@ class Coordinator:
     ) -> wire.Claimed:
         """Lease tasks, as soon as there are any within the time the worker is willing to wait."""
         who.require("worker")
-        tags = who.claimable(None if ask.tags is None else frozenset(ask.tags))
+        tags = _tags(who, ask)
         self._seen(ask.worker_id, who, tags)
         wait = min(ask.wait, self.settings.max_wait)
         lots = await self.claims.claim(ask, tags, wait=wait, gone=gone, now=now)
@@ -170,10 +170,8 @@ class Coordinator:
         ask = body.claim
         tags = frozenset[str]()
         if ask is not None:
-            tags = who.claimable(None if ask.tags is None else frozenset(ask.tags))
-        settled = await self.writer.do(
-            lambda: self.desk.settle(body, tags, now=now, again=again)
-        )
+            tags = _tags(who, ask)
+        settled = await self.writer.do(lambda: self.desk.settle(body, tags, now=now, again=again))
         done = sum(len(group.ids) for group in body.done)
         refused = len(settled.refused)
         counts = self.counts
@@ -225,7 +223,8 @@ class Coordinator:
                     error=failure.error[:500],
                 )
         if self.open_runs:
-            ids = [i for group in (*body.done, *body.started) for i in group.ids]
+            ids = [i for done in body.done for i in done.ids]
+            ids += [i for held in body.started for i in held.ids]
             ids += [failure.task_id for failure in body.failed]
             await self.look_at_runs(ids)
 
@@ -290,3 +289,17 @@ class Coordinator:
         second = {x.name: getattr(now, x.name) - getattr(before, x.name) for x in fields(Counts)}
         self.history.append({"at": round(time(), 1), **second})
         return now
+
+
+def _tags(who: Identity, ask: wire.Ask) -> frozenset[str]:
+    """Return the tags that a worker may claim now: its identity's, narrowed by its request.
+
+    Every worker may ask for runs to drive; for those of a tag if it has the tag.
+    """
+    if ask.tags is None:
+        return who.claimable()
+    asked = frozenset(ask.tags)
+    drives = {tag for tag in asked if tag.partition("+")[0] == wire.DRIVE_TAG}
+    allowed = who.claimable(asked | {tag.partition("+")[2] for tag in drives})
+    drives = {tag for tag in drives if tag == wire.DRIVE_TAG or tag.partition("+")[2] in allowed}
+    return (allowed & asked) - {wire.DRIVE_TAG} | drives

@@ -20,6 +20,7 @@ from noob_cloud.identity import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from email.message import Message
 
 _AWAY: Final = frozenset((502, 503, 504))
 _OK: Final = 400
@@ -34,7 +35,7 @@ class Reply:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Message, body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body

@@ -20,6 +20,10 @@ from noob_cloud.queue.interface import Encoded
 FRAME_TYPE: Final = "application/vnd.noob-cloud.frame"
 """Media type of a codec frame."""
 JSON_TYPE: Final = "application/json"
+DRIVER_NODE: Final = "noob_cloud:drive"
+"""The node_id of a run's driver task."""
+DRIVE_TAG: Final = "noob:drive"
+"""Tag of driver tasks; every worker may ask for it. With `+TAG`: for workers with that tag."""
 PACKED: Final = 70
 """Extension type of a value that is a codec frame by itself."""
 BLOB: Final = 71
@@ -53,7 +57,7 @@ def unpack(packed: Any, *, decode: bool = True) -> Any:
     if type(packed) is Ext:
         if packed.code != PACKED:
             raise DecodeError(f"A value is of the unknown extension type {packed.code}.")
-        return loads(packed.data) if decode else Encoded(packed.data)
+        return loads(bytes(packed.data)) if decode else Encoded(packed.data)
     return packed if decode else Encoded(dumps(packed))
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import traceback as tracebacks
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import msgspec
 
-from noob_cloud.codec import DEFAULT
-from noob_cloud.coordinator import wire
+from noob_cloud.codec.limits import DEFAULT
+from noob_cloud.coordinator import columns, wire
 from noob_cloud.coordinator.lots import Decoder
+from noob_cloud.coordinator.remote_blobs import RemoteBlobs
 from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, JSON, PATIENCE, Transport
-from noob_cloud.exceptions import BlobNotFoundError, LeaseLostError
+from noob_cloud.exceptions import LeaseLostError
 from noob_cloud.queue import submit
 from noob_cloud.queue.interface import HeartbeatReply, QueueStats
 from noob_cloud.queue.stored import StoredTask
@@ -31,51 +32,6 @@ _LONGEST_POLL: Final = 20.0
 _MOST: Final = 5_000
 """Tasks in one request; more are several."""
 _PAGE: Final = 1_000
-
-
-class RemoteBlobs:
-    """The coordinator's blob store."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def put(self, data: bytes) -> str:
-        """Keep `data` and return its cid."""
-        from noob_cloud.cid import cid  # noqa: PLC0415 - loads blake3
-
-        name = cid(data)
-        self._transport.send("PUT", f"/blobs/{name}", bytes(data), headers=_OCTETS)
-        return name
-
-    def get(self, cid: str) -> bytes:
-        """Return the bytes with this cid, verified.
-
-        Raises:
-            BlobNotFoundError: there are none.
-            BlobCorruptError: what arrived has another cid.
-        """
-        from noob_cloud.blobs.interface import verify  # noqa: PLC0415 - loads blake3
-
-        data = self._transport.send("GET", f"/blobs/{quote(cid, safe='')}").body
-        return verify(cid, data, self._transport.url)
-
-    def get_range(self, cid: str, start: int, length: int) -> bytes:
-        """Return up to `length` bytes from `start` on, unverified."""
-        if length == 0:
-            return b""
-        headers = {"Range": f"bytes={start}-{start + length - 1}"}
-        return self._transport.send("GET", f"/blobs/{quote(cid, safe='')}", headers=headers).body
-
-    def has(self, cid: str) -> bool:
-        """Whether the coordinator has it."""
-        try:
-            self.get_range(cid, 0, 1)
-        except BlobNotFoundError:
-            return False
-        return True
-
-
-_OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
 
 class RemoteQueue:
@@ -156,7 +112,7 @@ class RemoteQueue:
         ids: list[int] = []
         for first in range(0, len(entries), _MOST):
             batches, _count = submit.gather(entries[first : first + _MOST])
-            body = wire.Submit([_group(batch) for batch in batches], uuid4().hex)
+            body = wire.Submit([columns.group(batch) for batch in batches], uuid4().hex)
             ids += self._post("/tasks", body, wire.Submitted, now=now).ids
         return ids
 
@@ -202,7 +158,7 @@ class RemoteQueue:
 
         The token's identity says which tags this worker may claim; `affinity_tags` narrow them.
         """
-        ask = _ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
+        ask = columns.ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
         give_up = monotonic() + wait
         while True:
             ask.wait = max(0.0, min(_LONGEST_POLL, give_up - monotonic()))
@@ -240,7 +196,7 @@ class RemoteQueue:
         Raises:
             LeaseLostError: a single task was given, and it is lost and was not cancelled.
         """
-        refs, single = _listed(tasks)
+        refs, single = columns.listed(tasks)
         worker_id = self._worker_of(refs[0]) if refs else ""
         body = wire.Beat(worker_id, self._held_of(refs), lease_seconds, [], len(refs))
         found = self._post("/heartbeats", body, wire.Beaten, now=now)
@@ -256,12 +212,12 @@ class RemoteQueue:
         Raises:
             LeaseLostError: a single task was given, and it is not this worker's any more.
         """
-        refs, single = _listed(tasks)
+        refs, single = columns.listed(tasks)
         worker_id = self._worker_of(refs[0]) if refs else ""
         body = wire.Outcomes(worker_id, released=self._held_of(refs))
         refused = self._settle(body, now=now).refused
         for ref in refs:
-            self._held.pop(_id_of(ref), None)
+            self._held.pop(columns.id_of(ref), None)
         if single and refused:
             self._refuse(refs[0])
 
@@ -301,7 +257,7 @@ class RemoteQueue:
     ) -> tuple[list[int], list[Task]]:
         """`complete_many` and `claim_many` in one commit: the refused ids and the new tasks."""
         body = self._outcomes(list(results), worker_id)
-        body.claim = _ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
+        body.claim = columns.ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
         settled = self._settle(body, now=now)
         return settled.refused, self._hold(settled.lots, worker_id, decode=decode)
 
@@ -318,14 +274,14 @@ class RemoteQueue:
             worker_id = self._worker_of(pairs[0][0]) if pairs else ""
         groups = [
             wire.Done(
-                _pair(token), ids, None if all(value is None for value in values) else values
+                columns.pair(token), ids, None if all(value is None for value in values) else values
             )
             for token, (ids, values) in done.items()
         ]
         return wire.Outcomes(worker_id, groups)
 
     def _settle(self, body: wire.Outcomes, *, now: float | None) -> wire.Settled:
-        settled = self._post("/outcomes", body, wire.Settled, now=now)
+        settled: wire.Settled = self._post("/outcomes", body, wire.Settled, now=now)
         for group in body.done:
             for task_id in group.ids:
                 self._held.pop(task_id, None)
@@ -349,7 +305,7 @@ class RemoteQueue:
             traceback = traceback or "".join(tracebacks.format_exception(error))
             error = f"{type(error).__name__}: {error}"
         task_id, token = self._ref(task)
-        failure = wire.Failure(task_id, _pair(token), error, traceback, retryable)
+        failure = wire.Failure(task_id, columns.pair(token), error, traceback, retryable)
         settled = self._settle(wire.Outcomes(self._worker_of(task), failed=[failure]), now=now)
         self._held.pop(task_id, None)
         if task_id not in settled.statuses:
@@ -494,7 +450,7 @@ class RemoteQueue:
         for task in tasks:
             task_id, token = self._ref(task)
             held.setdefault(token, []).append(task_id)
-        return [wire.Held(_pair(token), ids) for token, ids in held.items()]
+        return [wire.Held(columns.pair(token), ids) for token, ids in held.items()]
 
     def _worker_of(self, task: TaskRef) -> str:
         if type(task) is StoredTask:
@@ -503,7 +459,7 @@ class RemoteQueue:
 
     def _refuse(self, task: TaskRef) -> None:
         """Raise what a worker is told that does not hold this task."""
-        found = self.get_task(_id_of(task), decode=False)
+        found = self.get_task(columns.id_of(task), decode=False)
         cancelled = found.status is TaskStatus.CANCELLED
         what = "has been cancelled" if cancelled else f"is {found.status.value}"
         holder = f", held by {found.worker_id}" if found.worker_id and not cancelled else ""
@@ -512,66 +468,3 @@ class RemoteQueue:
             task_id=found.task_id,
             cancelled=cancelled,
         )
-
-
-def _group(batch: submit.Batch) -> wire.Group:
-    recipe = batch.recipe
-    terms = recipe.terms
-    nodes: list[str] | str = batch.nodes
-    if nodes.count(nodes[0]) == len(nodes):
-        nodes = nodes[0]
-    payloads = None
-    if any(payload is not None for payload in batch.payloads):
-        payloads = [wire.pack(payload) for payload in batch.payloads]
-    epochs = batch.epochs
-    if set(map(type, epochs)) != {int}:
-        epochs = [wire.pack(epoch) for epoch in epochs]
-    places = list(batch.places)
-    options = wire.Options(
-        terms.priority,
-        tuple(terms.affinity),
-        tuple(terms.required),
-        terms.timeout_seconds,
-        terms.max_retries,
-        recipe.delay,
-        recipe.key,
-        recipe.run_id,
-        None if terms.queue_timeout == float("inf") else terms.queue_timeout,
-    )
-    in_order = places == list(range(len(places)))
-    return wire.Group(
-        options, nodes, epochs, payloads, batch.uniques, None if in_order else places
-    )
-
-
-def _ask(
-    worker_id: str,
-    limit: int,
-    tags: Iterable[str],
-    accept_untagged: bool,  # noqa: FBT001 - two places call it
-    lease_seconds: float | None,
-) -> wire.Ask:
-    if not isinstance(worker_id, str) or not worker_id:
-        raise TypeError(f"worker_id is a string that is not empty, not {worker_id!r}")
-    asked = sorted(submit.tag_set(tags)) or None
-    return wire.Ask(worker_id, limit, asked, accept_untagged, lease_seconds)
-
-
-def _listed(tasks: TaskRef | Sequence[TaskRef]) -> tuple[list[TaskRef], bool]:
-    """Return the references, and whether it was a single one."""
-    if isinstance(tasks, (int, Task)) or (
-        isinstance(tasks, tuple) and tasks and isinstance(tasks[-1], Token)
-    ):
-        return [tasks], True  # type: ignore[list-item] # one reference
-    return list(tasks), False  # type: ignore[arg-type] # several
-
-
-def _id_of(task: TaskRef) -> int:
-    if isinstance(task, Task):
-        return task.task_id
-    return task if isinstance(task, int) else task[0]
-
-
-def _pair(token: Token | None) -> tuple[int, int]:
-    """Return a token as it travels; no lease has the token (0, 0)."""
-    return (0, 0) if token is None else (token.epoch, token.attempt)
