@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TUBES = Path(__file__).parents[1] / "tubes"
 TOKEN = "a-token-for-tests"
-MODULES = ("noob_cloud_testnodes",)
+MODULES = ("noob_cloud_testnodes", "builtins")
 _PATIENCE = 40.0
 
 
