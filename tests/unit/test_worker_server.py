@@ -21,7 +21,7 @@ from noob_cloud.worker.server import create_app
 from noob_cloud.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 OWNER = {"Authorization": "Bearer the-owner-of-this-worker"}
@@ -100,6 +100,13 @@ def frame_of(source: TubeSource, name: str, *values: Any, **more: Any) -> bytes:
 
 def execute(client: TestClient, frame: bytes, **query: Any) -> Any:
     return client.post("/execute", content=frame, params=query, headers={"Content-Type": FRAME})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = monotonic() + 10
+    while not condition():
+        assert monotonic() < end, "it did not come to pass"
+        Event().wait(0.01)
 
 
 class Running:
@@ -382,6 +389,7 @@ def test_load_tube_that_is_none(client: TestClient, spec: Any) -> None:
 def test_one_too_many_is_429(client: TestClient, source: TubeSource) -> None:
     """The call beyond --max-tasks is turned away and told when to come again."""
     first, second = (Running(client, source, task_id=f"t{n}") for n in range(2))
+    until(lambda: client.get("/health").json()["active"] == 2)
 
     answer = execute(client, frame_of(source, "a", 1))
     GATE.set()
@@ -443,11 +451,7 @@ def test_shutdown_drains(client: TestClient, source: TubeSource) -> None:
     assert "retry-after" in refused.headers
     assert client.get("/health").json()["status"] == "draining"
     assert codec.loads(running.answer.content).ok
-    wait = Event()
-    end = monotonic() + 10
-    while not client.app.state.ended and monotonic() < end:  # type: ignore[attr-defined]
-        wait.wait(0.01)
-    assert client.app.state.ended  # type: ignore[attr-defined]
+    until(lambda: client.app.state.ended)  # type: ignore[attr-defined]
 
 
 # ---- who

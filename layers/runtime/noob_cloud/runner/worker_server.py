@@ -87,6 +87,9 @@ def _settings(options: Namespace) -> WorkerSettings:
         task_timeout=options.task_timeout or None,
         drain_seconds=options.drain_seconds,
         isolate=not options.threads,
+        coordinator=options.coordinator,
+        coordinator_token=options.token,
+        accept_untagged=not options.tagged_only,
     )
 
 

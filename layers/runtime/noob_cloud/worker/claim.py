@@ -143,13 +143,16 @@ class ClaimLoop:
             Thread(target=self._work, name=f"noob-cloud-slot-{number}", daemon=True)
             for number in range(self._slots.limit)
         ]
-        for thread in threads:
+        claimer = Thread(target=self._claim_all, name="noob-cloud-claim", daemon=True)
+        for thread in (*threads, claimer):
             thread.start()
         try:
-            while not self._ending:
-                self._claim()
+            with self._change:
+                while not self._ending:
+                    self._change.wait(_TICK)
         finally:
             self._finish()
+            claimer.join(timeout=self._poll + 0.5)
             with self._change:
                 self._over = True
                 self._change.notify_all()
@@ -191,6 +194,10 @@ class ClaimLoop:
             ahead = min(_MOST_AHEAD, int(limit * _AHEAD_SECONDS / max(self._seconds, 1e-4)))
         return max(0, limit + ahead - len(self._held) - self._reserved)
 
+    def _claim_all(self) -> None:
+        while not self._ending:
+            self._claim()
+
     def _claim(self) -> None:
         with self._change:
             wanted = self._wanted()
@@ -214,9 +221,16 @@ class ClaimLoop:
         except (UnavailableError, QueueError) as error:
             self._pause(error)
         finally:
-            with self._change:
-                self._reserved -= wanted
+            self._receive(tasks, wanted)
+
+    def _receive(self, tasks: list[Task], reserved: int) -> None:
+        """Hold what was claimed, or hand it back when the loop has been stopped meanwhile."""
+        with self._change:
+            self._reserved -= reserved
+            if not self._ending:
                 self._take(tasks)
+                return
+        self._release([Held(task) for task in tasks])
 
     def _pause(self, error: Exception) -> None:
         if not self._away:
@@ -353,13 +367,9 @@ class ClaimLoop:
         self.counts["lost"] += len(refused)
         self.counts["completed"] += len(done) - len(refused)
         with self._change:
-            self._reserved -= wanted
             for held, _body in done:
                 self._forget(held)
-            if not self._ending:
-                self._take(tasks)
-                return
-        self._release([Held(task) for task in tasks])
+        self._receive(tasks, wanted)
 
     def _fail(self, held: Held, kind: bytes, body: bytes) -> None:
         error: str

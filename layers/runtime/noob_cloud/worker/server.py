@@ -137,6 +137,15 @@ async def tasks(service: Service, _caller: Caller) -> list[dict[str, Any]]:
             "cancelled": entry.stop.reason is not None,
         }
         for entry in service.active
+    ] + [
+        {
+            "task_id": f"queue:{task.task_id}",
+            "label": task.node_id,
+            "started_at": task.available_at,
+            "timeout_seconds": task.timeout_seconds,
+            "cancelled": False,
+        }
+        for task in service.pulled
     ]
 
 

@@ -20,10 +20,11 @@ from noob_cloud.exceptions import (
     WorkerBusyError,
 )
 from noob_cloud.worker import child
+from noob_cloud.worker.puller import Puller
 from noob_cloud.worker.slots import Stop, slots
 
 if TYPE_CHECKING:
-    from noob_cloud.task import Outcome
+    from noob_cloud.task import Outcome, Task
     from noob_cloud.worker.settings import WorkerSettings
 
 
@@ -72,6 +73,7 @@ class WorkerService:
         self._active: dict[str, Active] = {}
         self._change = Condition()
         self._numbers = count(1)
+        self._puller: Puller | None = None
 
     def start(self) -> None:
         """Get ready; load the preloaded tube, so that a mistake in it shows at once.
@@ -80,8 +82,17 @@ class WorkerService:
             Exception: what the tube's modules raised when they were imported.
         """
         self._slots.warm()
+        if self.settings.coordinator is not None:
+            self._puller = Puller(self.settings, self._slots)
         if self.settings.tube is not None:
             self.load(self.settings.tube.document)
+        if self._puller is not None:
+            self._puller.start()
+
+    @property
+    def pulled(self) -> list[Task]:
+        """The tasks from the coordinator that run now."""
+        return [] if self._puller is None else self._puller.active
 
     @property
     def active(self) -> list[Active]:
@@ -184,6 +195,8 @@ class WorkerService:
             Whether every call ended by itself.
         """
         end = monotonic() + (self.settings.drain_seconds if seconds is None else seconds)
+        if self._puller is not None:
+            self._puller.stop()
         with self._change:
             self.draining = True
             ended = self._change.wait_for(lambda: not self._active, max(0.0, end - monotonic()))
@@ -192,6 +205,8 @@ class WorkerService:
             entry.stop("the worker is shutting down")
         with self._change:
             self._change.wait_for(lambda: not self._active, 2.0)
+        if self._puller is not None:
+            self._puller.join(max(0.0, end - monotonic()) + 5.0)
         return ended
 
     def close(self) -> None:

@@ -33,6 +33,12 @@ class WorkerSettings:
     """How long running calls may take to end when the worker shuts down."""
     isolate: bool = True
     """Run calls in child processes, where they can be killed; False: in threads."""
+    coordinator: str | None = None
+    """URL of a coordinator to pull tasks from as well."""
+    coordinator_token: str | None = field(default=None, repr=False)
+    """The token for it; None: the environment's `NOOB_CLOUD_TOKEN`."""
+    accept_untagged: bool = True
+    """Whether tasks without tags are pulled."""
     modules: tuple[str, ...] = field(default=(), init=False)
     """Every prefix that is allowed: `allowed_modules` and the modules of `tube`."""
 

@@ -1,0 +1,66 @@
+"""The half of a worker server that pulls from a coordinator."""
+
+from __future__ import annotations
+
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from noob_cloud.worker.claim import ClaimLoop
+
+if TYPE_CHECKING:
+    from noob_cloud.task import Task
+    from noob_cloud.worker.settings import WorkerSettings
+    from noob_cloud.worker.slots import Slots
+
+
+class Puller:
+    """Pulls tasks and drives runs until it is stopped.
+
+    Args:
+        settings: with the coordinator's URL.
+        slots: the worker's own, where what is pushed runs as well.
+    """
+
+    def __init__(self, settings: WorkerSettings, slots: Slots) -> None:
+        from noob_cloud.coordinator.drivers import Drivers  # noqa: PLC0415 - few workers pull
+        from noob_cloud.queue.remote import RemoteQueue  # noqa: PLC0415 - few workers pull
+
+        queue = RemoteQueue(settings.coordinator or "", settings.coordinator_token)
+        self._loop = ClaimLoop(
+            queue,
+            slots,
+            worker_id=settings.worker_id,
+            tags=settings.tags,
+            accept_untagged=settings.accept_untagged,
+            drain_seconds=settings.drain_seconds,
+            documents=queue.blobs.get,
+            hand_tube=None if settings.tube is None else settings.tube.cid,
+        )
+        self._drivers = Drivers(
+            queue,
+            token=settings.coordinator_token,
+            worker_id=settings.worker_id,
+            tags=settings.tags,
+            allowed_modules=settings.modules,
+        )
+        self._thread = Thread(target=self._loop.run, name="noob-cloud-pull", daemon=True)
+
+    @property
+    def active(self) -> list[Task]:
+        """The tasks that run now."""
+        return self._loop.active
+
+    def start(self) -> None:
+        """Begin to pull."""
+        self._thread.start()
+        self._drivers.start()
+
+    def stop(self) -> None:
+        """Pull no more; hand runs back, let tasks end."""
+        self._drivers.stop()
+        self._loop.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait until tasks have ended or are handed back."""
+        self._drivers.join(timeout)
+        self._thread.join(timeout)
