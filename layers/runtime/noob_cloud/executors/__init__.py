@@ -6,12 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from noob_cloud.executors.http import HttpExecutor
     from noob_cloud.executors.process import ProcessExecutor
+    from noob_cloud.executors.queue import QueueExecutor
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["HttpExecutor", "ProcessExecutor", "QueueExecutor"]
 
 _HOMES = {
+    "HttpExecutor": "noob_cloud.executors.http",
     "ProcessExecutor": "noob_cloud.executors.process",
+    "QueueExecutor": "noob_cloud.executors.queue",
 }
 """Where each name lives; it is imported when it is first asked for."""
 

@@ -78,7 +78,7 @@ class Costs:
             head: the first of them.
             fair: this worker's share of what waits.
         """
-        if fair <= 1 or cost.seconds == _UNKNOWN:
+        if fair <= 1 or head.alone or cost.seconds == _UNKNOWN:
             return 1
         each = cost.seconds * weight(head)
         size = min(_LARGEST, fair, int(self._batch_seconds / (each or 1e-8)))

@@ -225,6 +225,10 @@ class Link:
         """Number of the call it has started last."""
         return int(self.memory.control[STARTED])
 
+    def carries(self, call: Call) -> bool:
+        """Whether the call is in flight here."""
+        return any(call in batch.calls for batch in self.inflight)
+
     def current(self) -> tuple[Call | None, float]:
         """The call it runs, and when that started (known for calls with a timeout)."""
         started = self.started()

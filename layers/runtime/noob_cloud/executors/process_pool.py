@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "WorkerStartError"]
 
-_LOOK = 0.005
-"""Seconds between two looks at a worker that has been asked to end."""
-_ROOM = 0.001
-"""Seconds between two looks whether there is room for one more call."""
+_LOOK, _ROOM = 0.005, 0.001
+"""Seconds between looks at a worker that was asked to end, and for room for one more call."""
 _PREFETCH = 0.001
 """A call this short may be sent to a worker that still runs another batch, in seconds."""
 _GRACE = 1.0
@@ -109,9 +107,9 @@ class Pool:
             if call.running():
                 if not (self._cancel_running if running is None else running):
                     return False
-                link = self._link_of(call)
-                if link is not None:
-                    link.end(_GRACE)
+                for link in self._links:
+                    if link.carries(call):
+                        link.end(_GRACE)
             cancelled = call.mark_cancelled()
         call.announce()
         self._pump.wake()
@@ -299,10 +297,8 @@ class Pool:
         if head is None:
             return False
         cost = self._costs.of(head)
-        size = 1
-        if self._backlog.size > 1 and not head.alone:
-            size = self._costs.batch(cost, head, self._backlog.size // len(self._links) + 1)
-        calls = self._backlog.take(size)
+        share = self._backlog.size // len(self._links) + 1
+        calls = self._backlog.take(self._costs.batch(cost, head, share))
         try:
             batch = link.send(calls, cost)
         except ArenaFullError as error:
@@ -322,8 +318,7 @@ class Pool:
         if self._idle and self._idle[-1] is link:
             self._idle.pop()
         if self._pump.drowsy and (len(calls) > 1 or head.timeout or len(link.inflight) > 1):
-            self._pump.drowsy = False
-            self._pump.wake()
+            self._pump.rouse()
         return True
 
     def _no_room(
@@ -402,10 +397,3 @@ class Pool:
         for link in self._links:
             calls += [call for batch in link.inflight for call in batch.calls if not call.done()]
         return [(call, None, WorkerStartError(reason)) for call in calls]
-
-    def _link_of(self, call: Call) -> Link | None:
-        for link in self._links:
-            for batch in link.inflight:
-                if call in batch.calls:
-                    return link
-        return None

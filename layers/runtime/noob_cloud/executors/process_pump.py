@@ -91,6 +91,11 @@ class Pump:
                 self._workers.close()
                 os.close(self._wake_fd)
 
+    def rouse(self) -> None:
+        """Have our thread look from now on what is due."""
+        self.drowsy = False
+        self.wake()
+
     def add(self, link: Link) -> None:
         """Listen to a worker."""
         for fd in (link.source, link.pidfd):
