@@ -197,6 +197,22 @@ def test_load_refuses_names_an_allowed_module_imported(tmp_path, monkeypatch) ->
     TubeSource.of(spec("noob_reexport.mine")).load(["noob_reexport", NODES])
 
 
+def test_origins_allow_a_tube_of_ones_own(tmp_path, monkeypatch) -> None:
+    """A tube that names what its package hands on loads where its origins are allowed."""
+    (tmp_path / "noob_package").mkdir()
+    (tmp_path / "noob_package" / "__init__.py").write_text("from noob_inner import double\n")
+    (tmp_path / "noob_inner.py").write_text(
+        "def double(value: int) -> int:\n    return 2 * value\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = TubeSource.of(spec("noob_package.double"))
+
+    with pytest.raises(TubeRefusedError, match="noob_inner"):
+        source.load(source.modules)
+    assert source.origins == ("noob_cloud_testnodes", "noob_inner", "noob_package")
+    source.load(source.origins)
+
+
 def test_load_names_code_that_is_missing() -> None:
     """An allowed module that is not installed, or lacks the node, is a CodeMismatchError."""
     for type_ in ("noob_absent.double", f"{NODES}.no_such_node"):

@@ -120,6 +120,18 @@ class TubeSource:
         return tuple(sorted({name for name in map(_module, self.types) if name}))
 
     @cached_property
+    def origins(self) -> tuple[str, ...]:
+        """The modules, and those where what they hand on was defined, sorted.
+
+        What to allow for a tube of one's own: finding out imports its modules.
+
+        Raises:
+            CodeMismatchError: A module, or a name in it, is missing here.
+        """
+        found = {_origin(_resolve(type_, module)) for type_, module in self._imports()}
+        return tuple(sorted({*self.modules, *filter(None, found)}))
+
+    @cached_property
     def code(self) -> str:
         """Name of the code: the cid over each module that is not noob's own and its source file.
 
@@ -159,10 +171,14 @@ class TubeSource:
             module = _module(type_)
             if module and not _within(module, allowed):
                 raise _refusal(type_, module)
+        for type_, module in self._imports():
+            _check_origin(type_, _resolve(type_, module), allowed)
+
+    def _imports(self) -> Iterator[tuple[str, str]]:
         for type_ in self.types:
             module = _module(type_)
             if module and module != "builtins":
-                _check_origin(type_, _resolve(type_, module), allowed)
+                yield type_, module
 
 
 # ---- dumping a specification
@@ -298,11 +314,15 @@ def _check_origin(type_: str, found: Any, allowed: Collection[str]) -> None:
             f"The tube names {type_}, a class of nested tubes; a nested tube has the type 'tube'.",
             module=_module(type_),
         )
-    if not (isroutine(found) or isclass(found)):
-        return
-    origin = getattr(found, "__module__", None)
-    if isinstance(origin, str) and not _within(origin, allowed):
+    origin = _origin(found)
+    if origin is not None and not _within(origin, allowed):
         raise _refusal(type_, origin)
+
+
+def _origin(found: Any) -> str | None:
+    """Return the module where a function or class was defined; other objects are their module's."""
+    origin = getattr(found, "__module__", None) if isroutine(found) or isclass(found) else None
+    return origin if isinstance(origin, str) else None
 
 
 def _refusal(type_: str, module: str) -> TubeRefusedError:

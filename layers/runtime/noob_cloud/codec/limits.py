@@ -9,9 +9,10 @@ __all__ = ["DEFAULT", "Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds for one frame, checked when encoding and before decoding allocates.
+    """Bounds for one frame, checked before decoding allocates.
 
-    A server passes smaller ones: `Limits(total=16 << 20)` bounds everything else as well, since
+    Encoding checks all but `items` and `text`, which it cannot exceed by much without `body`. A
+    server passes smaller ones: `Limits(total=16 << 20)` bounds everything else as well, since
     nothing in a frame is longer than the frame.
     """
 
