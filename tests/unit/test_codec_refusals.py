@@ -108,6 +108,8 @@ def test_encode_limits() -> None:
         ("x" * 1000, Limits(body=100), "body"),
         ([np.zeros(100)] * 3, Limits(buffers=2), "buffers"),
         (((1,),), Limits(depth=1), "depth"),
+        ([0] * 1000, Limits(items=100), "items"),
+        (["x" * 1000], Limits(text=100), "text"),
     ):
         with pytest.raises(LimitError, match=rf"Limits\.{name}") as caught:
             dumps(value, limits=limits)

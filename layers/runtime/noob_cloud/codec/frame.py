@@ -12,6 +12,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from noob_cloud.codec.scan import check_items
 from noob_cloud.exceptions import DecodeError, LimitError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def assemble(
             " (Limits.body). Pass large data as arrays, or by cid through a blob store.",
             limit="body",
         )
+    check_items(body, limits)
     head = _HEAD.pack(MAGIC, VERSION, flags, len(body), len(buffers))
     if not buffers:
         _check_total(len(head) + len(body), limits)

@@ -9,19 +9,18 @@ __all__ = ["DEFAULT", "Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds for one frame, checked before decoding allocates.
+    """Bounds for one frame, checked when encoding and before decoding allocates.
 
-    Encoding checks all but `items` and `text`, which it cannot exceed by much without `body`. A
-    server passes smaller ones: `Limits(total=16 << 20)` bounds everything else as well, since
-    nothing in a frame is longer than the frame.
+    A server passes smaller ones: `Limits(total=16 << 20)` bounds everything else as well, since
+    nothing in a frame is longer than the frame and each value takes a byte.
     """
 
     total: int = 2 << 30
     """Bytes of the frame with its buffers."""
     body: int = 256 << 20
     """Bytes of the msgpack body, buffers not counted."""
-    items: int = 16_000_000
-    """Values in the body, keys counted."""
+    items: int = 256 << 20
+    """Values in the body, keys counted. They are counted where a body has more bytes than this."""
     text: int = 256 << 20
     """Bytes of one string or byte string in the body."""
     depth: int = 128

@@ -24,7 +24,7 @@ _COMPLEX = Struct("<dd")
 _DATE = Struct("<HBB")
 _TIME = Struct("<BBBIB")
 _DELTA = Struct("<iii")
-_UUID_SIZE = 16
+_MAX_RANGE = 16_000_000
 _MICROSECOND = timedelta(microseconds=1)
 _PATHS: tuple[type, ...] = (Path, PurePosixPath, PureWindowsPath)
 _NAN = float("nan")
@@ -167,9 +167,10 @@ def _decode_path(_: Reader, data: memoryview) -> Any:
 
 def _limited(value: range, limits: Limits) -> range:
     """Refuse a range of more values than a frame may hold: a few bytes must not become many."""
-    if value and (value[-1] - value[0]) // value.step >= limits.items:
+    most = min(limits.items, _MAX_RANGE)
+    if value and (value[-1] - value[0]) // value.step >= most:
         raise LimitError(
-            f"{value} has more than {limits.items} values (Limits.items). Send its bounds.",
+            f"{value} has more than {most} values (Limits.items). Send its bounds.",
             limit="items",
         )
     return value

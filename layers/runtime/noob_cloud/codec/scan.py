@@ -23,7 +23,7 @@ _EXTENSION = {0xC7: 1, 0xC8: 2, 0xC9: 4}
 _COUNTED = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 
 
-def check_items(body: memoryview, limits: Limits) -> None:
+def check_items(body: bytes | memoryview, limits: Limits) -> None:
     """Refuse a body with more items, or a longer string, than `limits` allow.
 
     A body shorter than both limits needs no look, since each item takes a byte. The payload of an
@@ -47,7 +47,7 @@ def check_items(body: memoryview, limits: Limits) -> None:
         raise DecodeError("The frame's body is cut short.")
 
 
-def _next(body: memoryview, at: int, limits: Limits) -> int:
+def _next(body: bytes | memoryview, at: int, limits: Limits) -> int:
     first = body[at]
     size = _FIXED.get(first)
     if size is not None:
