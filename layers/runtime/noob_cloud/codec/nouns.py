@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from noob_cloud.codec.read import Reader
     from noob_cloud.codec.write import Writer
 
-_TEXT = (str, type(None))
-_NUMBER = (int, float)
-_OUTCOME = (bool, object, _TEXT, _TEXT, list, _TEXT, _TEXT, object, bool, _NUMBER, dict)
+_INTEGER, _NAME, _LIST, _FLAG = (frozenset((kind,)) for kind in (int, str, list, bool))
+_NUMBER, _TEXT, _DICT = frozenset((int, float)), frozenset((str, type(None))), frozenset((dict,))
+_CALL = (_NAME, _LIST, _LIST, _LIST, _TEXT, _FLAG)
+_OUTCOME = (_FLAG, None, _TEXT, _TEXT, _LIST, _TEXT, _TEXT, None, _FLAG, _NUMBER, _DICT)
 _SIGNALS = ("NoEvent", "Exhausted")
 
 
-def _typed(state: list[Any], noun: str, *kinds: Any) -> list[Any]:
-    for item, kind in zip(state, kinds, strict=True):
-        if not isinstance(item, kind):
+def _typed(state: list[Any], noun: str, kinds: Any) -> list[Any]:
+    for item, allowed in zip(state, kinds, strict=True):
+        if allowed and type(item) not in allowed:
             raise DecodeError(
                 f"The frame holds a {noun} with a {type(item).__name__} out of place."
             )
@@ -53,7 +54,7 @@ def _encode_token(writer: Writer, value: Token) -> Ext:
 
 
 def _decode_token(reader: Reader, data: memoryview) -> Token:
-    epoch, attempt = _typed(reader.items(data, 2), "Token", int, int)
+    epoch, attempt = _typed(reader.items(data, 2), "Token", (_INTEGER, _INTEGER))
     return Token(epoch, attempt)
 
 
@@ -71,10 +72,11 @@ def _encode_call(writer: Writer, value: StageCall) -> Ext:
 
 
 def _decode_call(reader: Reader, data: memoryview) -> StageCall:
-    state = _typed(reader.items(data, 6), "StageCall", str, list, list, list, _TEXT, bool)
+    state = _typed(reader.items(data, 6), "StageCall", _CALL)
     tube, nodes, epochs, inputs, code, retry_errors = state
-    _typed(nodes, "StageCall", *[str] * len(nodes))
-    rows = tuple(map(tuple, _typed(inputs, "StageCall", *[list] * len(inputs))))
+    if not ({*map(type, nodes)} <= _NAME and {*map(type, inputs)} <= _LIST):
+        raise DecodeError("The frame holds a StageCall whose nodes or inputs are of other types.")
+    rows = tuple([tuple(row) for row in inputs])
     return StageCall(tube, tuple(nodes), tuple(epochs), rows, code, retry_errors)
 
 
@@ -96,7 +98,7 @@ def _encode_outcome(writer: Writer, value: Outcome) -> Ext:
 
 
 def _decode_outcome(reader: Reader, data: memoryview) -> Outcome:
-    state = _typed(reader.items(data, 11), "Outcome", *_OUTCOME)
+    state = _typed(reader.items(data, 11), "Outcome", _OUTCOME)
     state[4] = tuple(state[4])
     return Outcome(*state)
 
