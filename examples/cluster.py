@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import httpx
 
@@ -25,13 +26,13 @@ class Cluster:
     ended after it.
     """
 
-    def __init__(self, folder: Path, *, workers: int, modules: list[str]) -> None:
+    def __init__(self, folder: Path, *, workers: int, tube: str) -> None:
         """Say what to start; nothing starts before the `with` block."""
         self.folder = folder
         self.token = secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{_free_port()}"
         self._workers = workers
-        self._modules = modules
+        self._tube = tube
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -47,14 +48,14 @@ class Cluster:
                 "coordinator", "noob_cloud.cli", "coordinator", "--port", port, "--queue", queue
             )
             self._wait_for_coordinator()
-            allow = [word for module in self._modules for word in ("--allow-module", module)]
             for number in range(1, self._workers + 1):
                 self._start(
                     f"worker-{number}",
                     "noob_cloud.runner.worker_server",
-                    *("--coordinator", self.url, "--worker-id", f"worker-{number}"),
-                    *("--max-tasks", "1", *allow),
+                    *("--coordinator", self.url, "--worker-id", f"worker-{number}", "--port", 0),
+                    *("--max-tasks", 1, "--tube", self._tube),
                 )
+            self._wait_for_workers()
         except BaseException:
             self.stop()
             raise
@@ -109,14 +110,26 @@ class Cluster:
             )
 
     def _wait_for_coordinator(self) -> None:
-        deadline = time.monotonic() + 20
+        self._wait_until("the coordinator answers", "/health", lambda _reply: True)
+
+    def _wait_for_workers(self) -> None:
+        self._wait_until(
+            "the workers ask for tasks",
+            "/workers",
+            lambda reply: len(reply["workers"]) == self._workers,
+        )
+
+    def _wait_until(self, what: str, path: str, true: Callable[[Any], bool]) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             self.check()
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=2).is_success:
+                reply = httpx.get(f"{self.url}{path}", headers=headers, timeout=2)
+                if reply.is_success and true(reply.json()):
                     return
             time.sleep(0.05)
-        raise RuntimeError(f"the coordinator does not answer; see {self.folder}/coordinator.log")
+        raise RuntimeError(f"Waited in vain until {what}; the logs are in {self.folder}")
 
 
 def _die_with_parent() -> None:

@@ -31,7 +31,7 @@ def main() -> int:
     out = parser.parse_args().out
     started = time.perf_counter()
     try:
-        with Cluster(out / "demo", workers=WORKERS, modules=["examples.tiles"]) as cluster:
+        with Cluster(out / "demo", workers=WORKERS, tube=TUBE) as cluster:
             console.print(
                 f"A coordinator at {cluster.url}, and {WORKERS} workers that pull from it."
             )
