@@ -39,6 +39,7 @@ class Dispatcher:
         self._tube = tube
         self._workers = max(1, int(getattr(executor, "capacity", 0) or _workers_of(executor)))
         self._single = bool(getattr(executor, "one_call_per_task", False))
+        self._pump = getattr(executor, "pump", None)
         self._waiting: dict[tuple[str, ...], list[Ticket]] = {}
         self._seconds: dict[tuple[str, ...], float] = {}
         self._sent: dict[Future[Any], tuple[list[Ticket], float]] = {}
@@ -64,6 +65,8 @@ class Dispatcher:
     def collect(self) -> list[tuple[Ticket, Any, BaseException | None]]:
         """Wait for at least one task; return (ticket, outputs, error) for each call it held."""
         landed: list[tuple[Ticket, Any, BaseException | None]] = []
+        if self._pump is not None:  # receive in this thread, rather than be woken by another
+            self._pump(lambda: not self._done.empty(), None)
         future = self._done.get()
         while True:
             self._land(future, landed)
