@@ -95,6 +95,15 @@ def test_encode_limits() -> None:
     nested: dict = {}
     for _ in range(5000):
         nested = {1: nested}
+    woven: tuple = ()
+    for _ in range(120):
+        for _ in range(240):
+            woven = [woven]
+        woven = (woven,)
+    with pytest.raises(LimitError):
+        loads(dumps(woven))
+    with pytest.raises(LimitError):
+        canonical(woven)
     for value in (loop, deep, nested):
         for encode in (dumps, dumps_parts, canonical):
             with pytest.raises(LimitError) as caught:

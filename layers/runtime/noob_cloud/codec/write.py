@@ -68,6 +68,9 @@ class Writer:
             if encode is None:
                 encode = self._find(value)
             return encode(self, value)
+        except RecursionError as error:
+            self.error = self.error or _too_deep(error)
+            raise
         except BaseException as error:
             self.error = error  # ormsgpack drops it, `pack` brings it back
             raise
@@ -76,7 +79,10 @@ class Writer:
         """Return the msgpack of `value`."""
         mark = len(self.buffers) if self.buffers else 0
         if self.canonical:
-            value = _one_nan(value, _MAX_PLAIN)
+            try:
+                value = _one_nan(value, _MAX_PLAIN)
+            except RecursionError as error:
+                raise _too_deep(error) from error
         try:
             return packb(value, self.hook, OPTIONS)
         except TypeError as error:
@@ -85,7 +91,7 @@ class Writer:
     def recover(self, value: Any, error: TypeError, mark: int = 0) -> bytes:
         """Return the msgpack of what ormsgpack refused, or say why there is none."""
         if self.error is not None:
-            raise self.error from None
+            raise self.error from self.error.__cause__
         if self.buffers:
             del self.buffers[mark:]
         return self._walk(value, error)
@@ -157,6 +163,15 @@ class Writer:
         flat = [part for pair in value.items() for part in pair]
         packed = self.pack(flat)
         return _header(0x80, 0xDE, len(value)) + packed[len(_header(0x90, 0xDC, len(flat))) :]
+
+
+def _too_deep(error: RecursionError) -> LimitError:
+    made = LimitError(
+        "The value is nested deeper than this thread's stack allows. Does it contain itself?",
+        limit="depth",
+    )
+    made.__cause__ = error
+    return made
 
 
 def _show(value: Any) -> str:
