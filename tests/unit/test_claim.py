@@ -14,7 +14,7 @@ from noob_cloud.exceptions import UnavailableError
 from noob_cloud.queue import TaskQueue
 from noob_cloud.task import Outcome, StageCall, TaskStatus
 from noob_cloud.tubes import TubeSource
-from noob_cloud.worker import claim
+from noob_cloud.worker import settle
 from noob_cloud.worker.claim import ClaimLoop
 from noob_cloud.worker.execute import exception_of, outcome_of_failure
 from noob_cloud.worker.threads import ThreadSlots
@@ -323,7 +323,7 @@ def test_gives_up_when_the_queue_stays_away(
     queue: TaskQueue, source: TubeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that cannot be told for too long is dropped; the lease will run out."""
-    monkeypatch.setattr(claim, "OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(settle, "OUTAGE_SECONDS", 0.2)
     task_id = queue.submit_task("slow", 0, data=1)
     flaky = Flaky(queue)
     with Worker(flaky, source, limit=1) as worker:

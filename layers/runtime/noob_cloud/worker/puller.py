@@ -5,12 +5,17 @@ from __future__ import annotations
 from threading import Thread
 from typing import TYPE_CHECKING
 
+import structlog
+
+from noob_cloud.exceptions import AuthenticationError, ForbiddenError
 from noob_cloud.worker.claim import ClaimLoop
 
 if TYPE_CHECKING:
     from noob_cloud.task import Task
     from noob_cloud.worker.settings import WorkerSettings
     from noob_cloud.worker.slots import Slots
+
+_log = structlog.get_logger(__name__)
 
 
 class Puller:
@@ -43,7 +48,7 @@ class Puller:
             tags=settings.tags,
             allowed_modules=settings.modules,
         )
-        self._thread = Thread(target=self._loop.run, name="noob-cloud-pull", daemon=True)
+        self._thread = Thread(target=self._pull, name="noob-cloud-pull", daemon=True)
 
     @property
     def active(self) -> list[Task]:
@@ -54,6 +59,13 @@ class Puller:
         """Begin to pull."""
         self._thread.start()
         self._drivers.start()
+
+    def _pull(self) -> None:
+        try:
+            self._loop.run()
+        except (AuthenticationError, ForbiddenError) as error:
+            self._drivers.stop()
+            _log.error("the coordinator refuses this worker", error=str(error))
 
     def stop(self) -> None:
         """Pull no more; hand runs back, let tasks end."""
