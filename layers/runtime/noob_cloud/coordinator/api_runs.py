@@ -211,14 +211,15 @@ async def cancel_run(
 ) -> models.CancelledBody:
     """Cancel a run and its tasks; false if it had ended. Its results so far stay."""
     caller.require("client")
-    service.cancelled_runs.add(run_id)
+    cancelled_before = run_id in service.cancelled_runs
+    service.cancelled_runs.add(run_id)  # from now on it submits nothing more
     try:
         at = _time(service) if now is None else now
         done, ids = await service.do(lambda: service.records.cancel_run(run_id, at))
     except NoobCloudError:
         service.cancelled_runs.discard(run_id)
         raise
-    if not done:
+    if not done and not cancelled_before:
         service.cancelled_runs.discard(run_id)
     service.settlements.tell(ids)
     await service.look_at_runs(ids)
