@@ -14,10 +14,10 @@ import numpy as np
 import psutil
 import pytest
 from noob import SynchronousRunner as UpstreamRunner
-from noob_cloud.executors.process import ProcessExecutor
 from noob_cloud_testtubes import Spec, chain, load, node, result, scalar, tube_spec
 from tests.conformance.servers import environment, worker_server
 
+from noob_cloud.executors.process import ProcessExecutor
 from noob_cloud.runner import DistributedRunner, MultiProcessRunner, QueuedRunner, TaskQueue
 
 if TYPE_CHECKING:

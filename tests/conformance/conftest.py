@@ -36,22 +36,24 @@ def make(started: tuple[Kind, Factory]) -> Factory:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what costs much and differs in nothing but the executor."""
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("thorough")
-        and isinstance(kind := getattr(item, "callspec", None) and _kind(item), Kind)
-        and not kind.thorough
-    ]
+    left_out = [item for item in items if _is_spared(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        kept = set(items) - set(left_out)
-        items[:] = [item for item in items if item in kept]
+        spared = set(left_out)
+        items[:] = [item for item in items if item not in spared]
 
 
-def _kind(item: Any) -> Any:
-    return item.callspec.params.get("started")
+def _is_spared(item: Any) -> bool:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    kind, case = params.get("started"), params.get("case")
+    if not isinstance(kind, Kind) or kind.thorough:
+        return False
+    if item.get_closest_marker("thorough"):
+        return True
+    # `run` shows all that `process` does, where the tube can run without being fed.
+    return item.get_closest_marker("single") is not None and case.feeds is None
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: left out for runners that share their code")
+    config.addinivalue_line("markers", "single: left out for them where `run` shows the same")

@@ -27,6 +27,7 @@ thorough = pytest.mark.thorough
 every_failure = pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.id)
 
 
+@pytest.mark.single
 @every_case
 def test_process_gives_what_upstream_gives(make: Factory, case: Case) -> None:
     checks.check_process(make, case)
