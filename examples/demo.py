@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"), help="where to write")
     out = parser.parse_args().out
-    started = time.perf_counter()
     try:
-        with Cluster(out / "demo", workers=WORKERS, tube=TUBE) as cluster:
-            console.print(
-                f"A coordinator at {cluster.url}, and {WORKERS} workers that pull from it."
-            )
-            summaries, seconds = run_on(cluster)
+        return show(out)
     except KeyboardInterrupt:
         console.print("\nInterrupted. Every process has ended.")
         return 130
+
+
+def show(out: Path) -> int:
+    """Find things with a coordinator and workers; compare, and draw."""
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        with console.status(f"Starting a coordinator and {WORKERS} workers"):
+            cluster = stack.enter_context(Cluster(out / "demo", workers=WORKERS, tube=TUBE))
+        console.print(f"A coordinator at {cluster.url}, and {WORKERS} workers that pull from it.")
+        summaries, seconds = run_on(cluster)
     console.print(table(summaries))
     alone, alone_seconds = run_here()
     if summaries != alone:
         console.print("[bold red]The results differ from the SynchronousRunner's.[/]")
         return 1
     console.print(
-        f"[green]Equal to the SynchronousRunner's result[/], which took {alone_seconds:.1f} s on"
-        f" one core; the workers took {seconds:.1f} s."
+        "[green]Equal to the SynchronousRunner's result.[/] It took "
+        f"{alone_seconds:.1f} s on one core, the workers {seconds:.1f} s."
     )
     sheet = out / "contact-sheet.png"
-    draw(
-        summaries,
-        sheet,
-        subtitle=f"1 coordinator, {WORKERS} workers, {seconds:.1f} s: equal to SynchronousRunner",
-    )
-    console.print(
-        f"Contact sheet: [bold]{sheet}[/]  ({time.perf_counter() - started:.0f} s in all)"
-    )
+    subtitle = f"1 coordinator, {WORKERS} workers, {seconds:.1f} s: equal to SynchronousRunner"
+    with console.status("Drawing the contact sheet"):
+        draw(summaries, sheet, subtitle=subtitle)
+    total = time.perf_counter() - started
+    console.print(f"Contact sheet: [bold]{sheet}[/]  ({total:.0f} s in all)")
     console.print(NEXT)
     return 0
 
@@ -64,13 +67,18 @@ def main() -> int:
 def run_on(cluster: Cluster) -> tuple[list[dict[str, Any]], float]:
     """Submit a run, follow it, and fetch its results."""
     with CoordinatorClient(cluster.url, token=cluster.token) as client, bar() as progress:
-        task = progress.add_task("Finding things", total=PICTURES)
+        task = progress.add_task("Finding things", total=PICTURES, tasks=0)
         started = time.perf_counter()
         run_id = client.submit_run(TubeSource.of(TUBE), n=PICTURES)
-        for state in client.watch_run(run_id):
+        while not (state := client.run(run_id)).ended:
             cluster.check()
-            progress.update(task, completed=state.done)
+            done = client.queue.stats().completed
+            progress.update(task, completed=state.done, tasks=done)
+            time.sleep(0.2)
         seconds = time.perf_counter() - started
+        progress.update(task, completed=state.done, tasks=client.queue.stats().completed)
+        if state.error is not None:
+            raise RuntimeError(f"The run failed: {state.error}\n{state.traceback}")
         return list(client.run_results(run_id)), seconds
 
 
@@ -89,7 +97,7 @@ def bar() -> Progress:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} pictures"),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} pictures, {task.fields[tasks]} tasks"),
         TimeElapsedColumn(),
         console=console,
     )

@@ -60,7 +60,7 @@ def test_the_demo_finds_things_and_checks_itself(tmp_path: Path, leftovers):
 
     assert process.returncode == 0, said
     assert "24 coins" in said
-    assert "Equal to the SynchronousRunner's result" in said
+    assert "Equal to the SynchronousRunner's result." in said
     assert "What to type next" in said
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width == 1800
