@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,11 +90,11 @@ class Placement(Mapping[str, NodePlacement]):
         if given is None:
             nodes: dict[str, NodePlacement] = {}
         elif isinstance(given, Placement):
-            nodes = dict(given._nodes)
+            nodes = dict(given.items())
         elif isinstance(given, Mapping):
             nodes = _nodes(given, "placement")
         else:
-            nodes = dict(cls.load(given)._nodes)
+            nodes = dict(cls.load(given).items())
         for node, tags in (affinity or {}).items():
             old = nodes.get(node, _ANYWHERE)
             both = old.affinity | _tags(tags, f"affinity of {node}")
@@ -263,28 +263,15 @@ def _node(node: str, entry: Any, where: str) -> NodePlacement:
     values: dict[str, Any] = {}
     for name, value in entry.items():
         label = f"{where}: {name} of {node}"
-        if name not in _FIELDS:
+        read = _READERS.get(name)
+        if read is None:
             raise PlacementError(
                 f"{label} is not a field; the fields are {', '.join(_FIELDS)}.",
                 node_id=node,
                 field=str(name),
             )
-        if value is None:
-            continue
-        if name in ("affinity", "required"):
-            values[name] = _tags(value, label)
-        elif name == "timeout":
-            values[name] = _number(value, label, 0.0, _MOST_SECONDS)
-        elif name == "memory":
-            values[name] = _bytes(value, label)
-        elif name == "retries":
-            values[name] = _whole(value, label, 0, _MOST_RETRIES)
-        elif name == "concurrency":
-            values[name] = _whole(value, label, 1, _MOST_CALLS)
-        elif isinstance(value, bool):
-            values[name] = value
-        else:
-            raise PlacementError(f"{label} is {value!r}; write true or false.")
+        if value is not None:
+            values[name] = read(value, label)
     return NodePlacement(**values)
 
 
@@ -325,3 +312,20 @@ def _bytes(value: Any, label: str) -> int:
         raise PlacementError(f"{label} is {value!r}; write bytes, or a size such as 2GiB or 512MB.")
     unit = (match[2] or "").lower()
     return int(float(match[1]) * {**_UNITS, **_BINARY}[unit])
+
+
+def _flag(value: Any, label: str) -> bool:
+    if not isinstance(value, bool):
+        raise PlacementError(f"{label} is {value!r}; write true or false.")
+    return value
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "affinity": _tags,
+    "required": _tags,
+    "timeout": lambda value, label: _number(value, label, 0.0, _MOST_SECONDS),
+    "memory": _bytes,
+    "retries": lambda value, label: _whole(value, label, 0, _MOST_RETRIES),
+    "concurrency": lambda value, label: _whole(value, label, 1, _MOST_CALLS),
+    "deterministic": _flag,
+}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
-from noob.types import Epoch
+from noob_core import Epoch
 
 from noob_cloud.engine.calls import EXHAUSTED, NO_EVENT, ODD, OddValueError, plain, settle
 from noob_cloud.engine.frame import Frame, Returned
+from noob_cloud.engine.record import UNSET, write
 from noob_cloud.engine.source import Source
+from noob_cloud.engine.tell import teller
 from noob_cloud.plan.graph import Kind
 from noob_cloud.plan.nouns import Turn
 from noob_cloud.task import MISSING
@@ -73,7 +74,14 @@ class Compiled:
             for step in self.engine.graph.steps
             if step.kind is Kind.GATHER
         }
-        frame = self.frame(number, noev, lambda slot: env.get(f"v{slot}", _UNSET), gathers)
+        frame = write(
+            self.engine.graph,
+            number,
+            noev,
+            lambda slot: env.get(f"v{slot}", UNSET),
+            gathers,
+            odd,
+        )
         ledger = self.engine.take_over(odd, frame, inputs)
         drive = ledger.drive(remote=False, began=lambda: None)
         try:
@@ -92,8 +100,8 @@ class Compiled:
             for step in self.engine.graph.steps
             if step.kind is Kind.GATHER
         }
-        self.engine.last = self.frame(
-            number, noev, lambda slot: env.get(f"v{slot}", _UNSET), gathers
+        self.engine.last = write(
+            self.engine.graph, number, noev, lambda slot: env.get(f"v{slot}", UNSET), gathers
         )
 
     def record(self, last: Any) -> Frame:
@@ -105,92 +113,7 @@ class Compiled:
             for step in self.engine.graph.steps
             if step.kind is Kind.GATHER and step.scope
         }
-        return self.frame(number, noev, slots.__getitem__, emitted)
-
-    def frame(
-        self,
-        number: int,
-        noev: list[tuple[int, int]],
-        values: Callable[[int], Any],
-        gathers: dict[int, list[tuple[int, Any]]],
-    ) -> Frame:
-        """Write down an epoch step by step, as far as it went."""
-        graph = self.engine.graph
-        frame = Frame(graph, number)
-        silent = set(noev)
-        for (node, _), slot in graph.slots.items():
-            if node == "input" and values(slot) is not _UNSET:
-                frame.put(slot, 0, values(slot))
-        for step in graph.steps:
-            if (
-                any(values(slot) is _UNSET for slot in step.outputs)
-                and step.kind is not Kind.RETURN
-            ):
-                break
-            if step.kind is Kind.MAP:
-                self._write_map(frame, step, values, silent)
-            elif step.kind is Kind.GATHER and step.scope:
-                self._write_gather(frame, step, gathers.get(step.index, []))
-            elif step.kind is Kind.RETURN:
-                for row in range(frame.count(step.scope)):
-                    try:
-                        ran = frame.runs(step, row, shadowed=False)
-                    except OddValueError:
-                        ran = False
-                    if ran:
-                        frame.emit(step, row, (NO_EVENT,))
-            else:
-                for row in range(frame.count(step.scope)):
-                    emitted = tuple(
-                        [
-                            _emitted(values(slot), bool(step.scope), slot, row, silent)
-                            for slot in step.outputs
-                        ]
-                    )
-                    if any(value is not MISSING for value in emitted):
-                        frame.emit(step, row, emitted)
-        return frame
-
-    def _write_map(
-        self,
-        frame: Frame,
-        step: Step,
-        values: Callable[[int], Any],
-        silent: set[tuple[int, int]],
-    ) -> None:
-        slot, total = step.outputs
-        items = list(values(slot))
-        for row in range(frame.count(step.scope)):
-            counts = values(total)
-            count = counts if not step.scope else counts[row] if row < len(counts) else MISSING
-            if count is MISSING:
-                if (slot, row) in silent:
-                    frame.emit(step, row, (NO_EVENT, NO_EVENT))
-                continue
-            mine, items = items[:count], items[count:]
-            scope = (*step.scope, step.id)
-            rows = frame.open(step, row, mine)
-            entries = [(slot, scope, inner, item) for inner, item in zip(rows, mine, strict=True)]
-            for _, _, inner, item in entries:
-                frame.put(slot, inner, item)
-            frame.put(total, row, count)
-            frame.log.append((step, row, [*entries, (total, step.scope, row, count)]))
-
-    def _write_gather(self, frame: Frame, step: Step, emitted: list[tuple[int, Any]]) -> None:
-        (slot,) = step.outputs
-        found = dict(emitted)
-        for row in range(frame.count(step.scope)):
-            if row in found:
-                outer = frame.row_in(step.scope, row, len(step.scope) - 1)
-                frame.put(slot, outer, found[row])
-                frame.log.append((step, row, [(slot, step.scope[:-1], outer, found[row])]))
-            else:
-                try:
-                    ran = frame.runs(step, row, shadowed=True)
-                except OddValueError:
-                    ran = False
-                if ran:
-                    frame.log.append((step, row, [(slot, step.scope, row, NO_EVENT)]))
+        return write(self.engine.graph, number, noev, slots.__getitem__, emitted)
 
     # ---- names of the compiled code
 
@@ -229,9 +152,7 @@ class Compiled:
             else:
                 names[f"h{index}"] = self._help(step)
             if self.watched:
-                names[f"y{index}"] = (
-                    self._tell_map(step) if step.kind is Kind.MAP else self._tell(step)
-                )
+                names[f"y{index}"] = teller(engine, step)
         return names
 
     def _look(self, step: Step) -> Callable[[Any, int], Any]:
@@ -336,7 +257,7 @@ class Compiled:
         """Return how to make the tube's value where not all of it has come."""
         shadowed = step.id in self.engine.shadowed
 
-        tell = self._tell(step) if self.watched else None
+        tell = teller(self.engine, step) if self.watched else None
 
         def give(row: int, epoch: Any, values: tuple[Any, ...]) -> Any:
             returned = Returned()
@@ -384,92 +305,6 @@ class Compiled:
                 args.append(value)
         returned.add(args, kwargs)
         return True
-
-    # ---- callbacks
-
-    def _tell(self, step: Step) -> Callable[..., None]:
-        engine = self.engine
-        maker = engine.store.event_maker
-        callbacks = engine.callbacks
-        pairs = list(zip(step.signals, step.outputs, strict=True))
-        id_ = step.id
-        now_ = datetime.now
-        sequence, shifted = maker._sequence, maker._shifted  # noqa: SLF001 - as new_event does
-
-        def tell_one(epoch: Epoch, row: int, value: Any) -> None:
-            if value is MISSING:
-                if not always and (slot_, row) not in engine.noev:
-                    return
-                value = NO_EVENT
-            event = {
-                "id": shifted ^ next(sequence),
-                "timestamp": now_(UTC),
-                "node_id": id_,
-                "signal": signal_,
-                "epoch": epoch,
-                "value": value,
-            }
-            for callback in callbacks:
-                callback(event)  # type: ignore[arg-type] - spelt out, as this is per event
-
-        def tell(epoch: Epoch, row: int, *values: Any) -> None:
-            now = datetime.now(UTC)
-            for (signal, slot), value in zip(pairs, values, strict=True):
-                said = value
-                if value is MISSING:
-                    if (
-                        step.kind not in (Kind.RETURN, Kind.GATHER)
-                        and (slot, row) not in self.engine.noev
-                    ):
-                        continue
-                    said = NO_EVENT
-                event = maker.new_event(said, epoch, id_, signal, now)
-                for callback in callbacks:
-                    callback(event)
-
-        if len(pairs) != 1:
-            return tell
-        ((signal_, slot_),) = pairs
-        always = step.kind in (Kind.RETURN, Kind.GATHER)
-        return tell_one
-
-    def _tell_map(self, step: Step) -> Callable[..., None]:
-        engine = self.engine
-        maker = engine.store.event_maker
-        callbacks = engine.callbacks
-
-        def tell(epoch: Epoch, inner: Any, values: Any, total: Any) -> None:
-            now = datetime.now(UTC)
-            if total is MISSING:
-                events = [maker.new_event(NO_EVENT, epoch, step.id, s, now) for s in step.signals]
-            else:
-                events = [
-                    maker.new_event(value, sub, step.id, step.signals[0], now)
-                    for sub, value in zip(inner, values, strict=True)
-                ]
-                events.append(maker.new_event(total, epoch, step.id, step.signals[1], now))
-            for event in events:
-                for callback in callbacks:
-                    callback(event)
-
-        return tell
-
-
-_UNSET = object()
-
-
-def _emitted(
-    column: Any,
-    inside: bool,
-    slot: int,
-    row: int,
-    silent: set[tuple[int, int]],  # noqa: FBT001
-) -> Any:
-    if (slot, row) in silent:
-        return NO_EVENT
-    if not inside:
-        return column
-    return column[row] if row < len(column) else MISSING
 
 
 def _stopper(step: Step) -> Callable[[int, Any], None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
 from noob.event import MetaEventType, MetaSignal
 from noob.exceptions import InputMissingError
-from noob.types import Epoch
+from noob.types import RunnerContext
 from noob.utils import iscoroutinefunction_partial
 from noob_core.exceptions import SchedulerExhaustedError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from noob import Tube
     from noob.event import Event, MetaEvent
     from noob.runner import TubeRunner
+    from noob_core import Epoch
 
     from noob_cloud.engine.frame import Emitted, Frame
     from noob_cloud.plan.graph import Graph, Step
@@ -467,11 +470,6 @@ class Engine:
 
 
 def _with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:
-    from functools import partial
-    from inspect import signature
-
-    from noob.types import RunnerContext
-
     for name, parameter in signature(method).parameters.items():
         if parameter.annotation is RunnerContext:
             return partial(method, **{name: context()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from noob.types import Epoch
+from noob_core import Epoch
 
 from noob_cloud.engine.calls import NO_EVENT, OddValueError
 from noob_cloud.plan.graph import Kind

@@ -1,4 +1,4 @@
-"""Collect a gather's items: upstream's `Gather.process`, without what pydantic adds to each item."""
+"""Collect a gather's items: upstream's `Gather.process`, without pydantic at each item."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from noob.node import Gather
-    from noob.types import Epoch
+    from noob_core import Epoch
 
 _FIRST = itemgetter(0)
 

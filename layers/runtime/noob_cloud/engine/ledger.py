@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from noob.event import is_event
-from noob.types import Epoch
+from noob_core import Epoch
 from noob_core.exceptions import EpochCompletedError, EpochExistsError
 
 from noob_cloud.engine.calls import EXHAUSTED, NO_EVENT
@@ -213,7 +213,7 @@ class Ledger:
         return events
 
     def _events(self, step: Step, epoch: Epoch, raw: Any) -> list[Emitted]:
-        """Spread a return value over the signals, and take the events a node has made as they are."""
+        """Spread a return value over the signals; take events that a node made as they are."""
         if raw is NO_EVENT or raw is EXHAUSTED:
             return [(epoch, step.id, signal, raw) for signal in step.signals]
         values = [raw] if len(step.signals) == 1 else raw

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from noob import Tube
-    from noob.types import Epoch
+    from noob_core import Epoch
 
 
 class StageProgram:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from noob_cloud.engine.program import StageProgram
-from noob_cloud.plan.nouns import Finished, Turn
+from noob_cloud.plan.nouns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from noob_cloud.engine.engine import Engine
-    from noob_cloud.plan.nouns import Call
+    from noob_cloud.plan.nouns import Call, Finished
 
 
 def drive_serially(
@@ -39,8 +39,7 @@ def drive_serially(
         try:
             asked = drive.send(answer)
         except StopIteration as stop:
-            finished: Finished = stop.value
-            return finished
+            return cast("Finished", stop.value)
         answer = None
         if not isinstance(asked, Turn):
             try:
@@ -49,8 +48,7 @@ def drive_serially(
                 try:
                     drive.throw(error)
                 except StopIteration as stop:
-                    finished = stop.value
-                    return finished
+                    return cast("Finished", stop.value)
 
 
 def engine_programs(engine: Engine) -> Callable[[Call], tuple[Any, ...]]:

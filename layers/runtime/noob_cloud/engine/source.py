@@ -171,11 +171,11 @@ class Source:
     def _expression(self, step: Step, names: dict[int, str], row: str, epoch: str) -> str:
         index = step.index
         if self.helped[index]:
-            values = "".join(f"{names[arg.slot]}, " for arg in step.args if arg.slot >= 0)
-            return f"h{index}({row}, {epoch}, ({values}))"
+            given = "".join(f"{names[arg.slot]}, " for arg in step.args if arg.slot >= 0)
+            return f"h{index}({row}, {epoch}, ({given}))"
         if step.kind is Kind.GENERATOR and not step.args and not step.injections:
             return f"f{index}()"
-        values = {arg.key: self._value(arg, names) for arg in step.args}
+        values: dict[int | str, str] = {arg.key: self._value(arg, names) for arg in step.args}
         if "epoch" in step.injections:
             values[step.injections["epoch"]] = epoch
         passed = _positional(step, values)
@@ -193,8 +193,8 @@ class Source:
             present = " or ".join(
                 f"a{self.assets.index(name)}.obj is not None" for name in step.assets
             )
-            values = "".join(f"{names[arg.slot]}, " for arg in step.args if arg.slot >= 0)
-            call = f"{call} if {present} else h{index}({row}, {epoch}, ({values}))"
+            given = "".join(f"{names[arg.slot]}, " for arg in step.args if arg.slot >= 0)
+            call = f"{call} if {present} else h{index}({row}, {epoch}, ({given}))"
         return call
 
     def _value(self, arg: Arg, names: dict[int, str]) -> str:

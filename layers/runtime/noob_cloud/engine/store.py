@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from noob.event import Event
     from noob.store import EventDict
-    from noob.types import Epoch
+    from noob_core import Epoch
 
     from noob_cloud.engine.engine import Engine
     from noob_cloud.engine.frame import Emitted
@@ -50,7 +50,7 @@ class LazyStore(EventStore):
         return store
 
     @property
-    def events(self) -> EventDict:  # type: ignore[override]
+    def events(self) -> EventDict:
         """Epoch to node to signal to events."""
         engine = self.engine
         if engine is not None and engine.last is not self._seen:

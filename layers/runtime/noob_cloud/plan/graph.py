@@ -1,4 +1,4 @@
-"""Read a tube once: slots for its signals, arguments bound to slots, scopes of its maps, its order."""
+"""Read a tube once: slots for signals, arguments bound to slots, scopes of maps, the order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from noob.edge import Signal
 from noob.node import Gather, Map, Return
 from noob.node.base import Node, WrapClassNode, WrapFuncNode
 from noob.node.tube import TubeNode
-from noob.types import Epoch, EventMap, RunnerContext
+from noob.types import EventMap, RunnerContext
 from noob.utils import iscoroutinefunction_partial
+from noob_core import Epoch
 
 from noob_cloud.plan.order import order_of
 
@@ -220,6 +221,27 @@ class Graph:
 
     def _place(self) -> None:
         """Find each step's scope, then the order; leave the strange to the scheduler core."""
+        self._scope()
+        self._check_shared()
+        order = order_of(self)
+        for step in self.steps:
+            step.batch = order.batch[step.id]
+        self.steps = [self.steps[index] for index in order.sequence]
+        for index, step in enumerate(self.steps):
+            step.index = index
+        if order.irregular:
+            self._irregular(order.irregular)
+        for step in self.steps:
+            if step.optional and order.sources:
+                step.args = tuple(
+                    arg
+                    if arg.required
+                    else arg._replace(sources=tuple(order.sources.get((step.id, str(arg.key)), ())))
+                    for arg in step.args
+                )
+
+    def _scope(self) -> None:
+        """Give each step the subepochs of the deepest map that it reads from."""
         self.slot_scope = [()] * len(self.names)
         for step in self._topological():
             scope: tuple[str, ...] = ()
@@ -237,6 +259,9 @@ class Graph:
                     self.slot_scope[slot] = scope[:-1]
                 else:
                     self.slot_scope[slot] = scope
+
+    def _check_shared(self) -> None:
+        """Find what depends on the order of rows, or on which row gathers last."""
         inside = [asset for step in self.steps if step.scope for asset in _touched(step)]
         for asset in inside:
             if inside.count(asset) > 1:
@@ -250,28 +275,6 @@ class Graph:
         for step in self.steps:
             if step.scope and any(a.slot in gathered and not a.required for a in step.args):
                 self._irregular(f"{step.id} may do without a list gathered from its own map")
-        order = order_of(self)
-        for step in self.steps:
-            step.batch = order.batch[step.id]
-        self.steps = [self.steps[index] for index in order.sequence]
-        for index, step in enumerate(self.steps):
-            step.index = index
-        if order.irregular:
-            self._irregular(order.irregular)
-        if order.sources:
-            for step in self.steps:
-                if step.optional:
-                    step.args = tuple(
-                        arg
-                        if arg.required
-                        else Arg(
-                            arg.key,
-                            arg.slot,
-                            required=False,
-                            sources=tuple(order.sources.get((step.id, str(arg.key)), ())),
-                        )
-                        for arg in step.args
-                    )
 
     def _topological(self) -> list[Step]:
         producer = {slot: step for step in self.steps for slot in step.outputs}
@@ -289,7 +292,7 @@ class Graph:
             for consumer in consumers.get(step.id, ()):
                 waiting[consumer.id] -= 1
                 if not waiting[consumer.id]:
-                    ready.append(consumer)  # noqa: B909 - a queue
+                    ready.append(consumer)
         return ready
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from noob import Tube
 from noob.edge import Slot
@@ -46,7 +46,7 @@ def load_tube(
     if not _sound(nodes, edges):
         return Tube.from_specification(specification, given)  # it raises, and says why
     tube = Tube.model_construct(
-        tube_id=specification.noob_id,
+        tube_id=cast("str", specification.noob_id),
         nodes=nodes,
         edges=edges,
         state=Tube._init_state(specification, edges, collection),  # noqa: SLF001 - see above
@@ -57,7 +57,7 @@ def load_tube(
     )
     if any(asset.depends for asset in tube.state.assets.values()):
         try:
-            tube.assets_exhausted_after_storage()
+            cast("Any", tube).assets_exhausted_after_storage()
         except AssertionError:
             return Tube.from_specification(specification, given)  # it raises, and says why
     return tube
@@ -148,13 +148,14 @@ def _scheduler(
     scheduler.source_nodes = [
         id_ for id_, node in nodes.items() if node.enabled and id_ not in targets
     ]
-    scheduler._core = LateCore(  # noqa: SLF001 - as its own _rebuild_core, but later
+    late: Any = LateCore(
         [(id_, bool(spec.enabled), spec.stateful) for id_, spec in copies.items()],
         [
             (e.source_node, e.source_signal, e.target_node, str(e.target_slot), e.required)
             for e in edges
         ],
     )
+    scheduler._core = late  # noqa: SLF001 - as its own _rebuild_core, but later
     return scheduler
 
 
@@ -171,7 +172,7 @@ def _sound(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> bool:
         for target in after.get(node, ()):
             waiting[target] -= 1
             if not waiting[target]:
-                ready.append(target)  # noqa: B909 - a queue
+                ready.append(target)
     if len(ready) < len(nodes):
         return False  # a cycle
     if sum(isinstance(node, Return) for node in nodes.values()) > 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from noob.types import Epoch
+    from noob_core import Epoch
 
 
 @dataclass(frozen=True, slots=True)

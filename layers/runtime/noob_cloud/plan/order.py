@@ -67,42 +67,47 @@ def core_of(graph: Graph) -> Any:
 def _count(graph: Graph, order: Order) -> None:
     """Imitate the scheduler: a node is ready when its last signal is done, in batches."""
     steps = graph.steps
-    producers = {slot for step in steps for slot in step.outputs}
+    waiting, consumers, virtual = _links(graph)
+    ready = [index for index, count in enumerate(waiting) if not count]
+    batch = 0
+    while ready or virtual:
+        after: list[int] = []
+        unlocked = virtual
+        for index in ready:
+            order.sequence.append(index)
+            order.batch[steps[index].id] = batch
+        for index in unlocked:
+            waiting[index] -= 1
+            if not waiting[index]:
+                after.append(index)
+        virtual = []
+        for consumer in [
+            c for i in ready for slot in steps[i].outputs for c in consumers.get(slot, ())
+        ]:
+            waiting[consumer] -= 1
+            if not waiting[consumer]:
+                after.append(consumer)
+        ready = after
+        batch += 1
+
+
+def _links(graph: Graph) -> tuple[list[int], dict[int, list[int]], list[int]]:
+    """Return what each step waits for, who reads each slot, and who waits for inputs and assets."""
+    producers = {slot for step in graph.steps for slot in step.outputs}
     waiting: list[int] = []
     consumers: dict[int, list[int]] = {}
     virtual: list[int] = []
-    for index, step in enumerate(steps):
+    for index, step in enumerate(graph.steps):
         slots = {arg.slot for arg in step.args if arg.slot >= 0}
         assets = {arg.asset for arg in step.args if arg.asset}
         waiting.append(len(slots) + len(assets))
+        virtual.extend(index for _ in assets)
         for slot in slots:
             if slot in producers:
                 consumers.setdefault(slot, []).append(index)
             elif graph.names[slot][0] == "input":
                 virtual.append(index)
-        virtual.extend(index for _ in assets)
-    ready = [index for index, count in enumerate(waiting) if not count]
-    if not any(steps[index].node.stateful is False for index in ready):
-        ready.sort(key=lambda index: index)
-    batch = 0
-    while ready or virtual:
-        after: list[int] = []
-        for index in virtual:
-            waiting[index] -= 1
-            if not waiting[index]:
-                after.append(index)
-        virtual = []
-        for index in ready:
-            step = steps[index]
-            order.sequence.append(index)
-            order.batch[step.id] = batch
-            for slot in step.outputs:
-                for consumer in consumers.get(slot, ()):
-                    waiting[consumer] -= 1
-                    if not waiting[consumer]:
-                        after.append(consumer)
-        ready = after
-        batch += 1
+    return waiting, consumers, virtual
 
 
 def _rehearse(graph: Graph, order: Order) -> None:
@@ -121,9 +126,24 @@ def _rehearse(graph: Graph, order: Order) -> None:
         expected = 2 ** len(step.scope)
         epochs = calls.get(node, [])
         rows = [tuple(epoch[level][0] for level in range(1, len(epoch))) for epoch in epochs]
+        if epochs and _repeats(step):
+            place = {graph.steps[index].id: at for at, index in enumerate(order.sequence)}
+            before = {graph.names[arg.slot][0] for arg in step.args if arg.slot >= 0}
+            if any(place.get(name, -1) > place[node] for name in before):
+                order.irregular = f"{node} is called before all of its values have come"
+            continue
         if epochs and (len(epochs) != expected or any(row != step.scope for row in rows)):
             order.irregular = f"{node} runs both inside and outside of a map"
             return
+
+
+def _repeats(step: Step) -> bool:
+    """Say whether calls of a return node in further subepochs add nothing: it knows each event."""
+    spec = step.node.spec
+    return step.kind == "return" and (
+        (spec is not None and isinstance(spec.depends, str))
+        or all(isinstance(arg.key, str) for arg in step.args)
+    )
 
 
 def _play(

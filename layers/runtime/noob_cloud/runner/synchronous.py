@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from noob.event import Event, MetaEvent
-    from noob.types import Epoch, ReturnNodeType
+    from noob.types import ReturnNodeType
+    from noob_core import Epoch
 
     from noob_cloud.plan.nouns import Finished, Row
 
@@ -44,10 +45,10 @@ class SynchronousRunner(TubeRunner):
     placement: Placement | Mapping[str, Any] | str | Path | None = None
     affinity: Mapping[str, Iterable[str]] | None = None
     _live_callbacks = True
-    """Whether callbacks are called while an epoch runs; a runner of many epochs calls them after."""
+    """Whether callbacks are called while an epoch runs, or after it."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         placement = Placement.of(self.placement, tube=self.tube, affinity=self.affinity)
         self.engine = Engine(self.tube, Plan(self.tube, placement), runner=self, store=self.store)
         self.engine.callbacks = self._callbacks
