@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noob_cloud.queue.ledger import LeaseRow, Piece
 from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import LANE_SHIFT
 
@@ -33,12 +34,12 @@ def set_limit(
         ledger.limits.load()
         return
     count, seconds = rate if rate is not None else (None, None)
-    was_limited = key in ledger.limits
+    if key not in ledger.limits:
+        ledger.execute(SQL.put_limit, (key, concurrency, count, seconds, now, 0))
+        _move(ledger, key)
     running = ledger.execute(SQL.running_of, (key,)).fetchone()[0]
     ledger.execute(SQL.put_limit, (key, concurrency, count, seconds, now, running))
     ledger.limits.load()
-    if not was_limited:
-        _move(ledger, key)
 
 
 def _move(ledger: Ledger, name: str) -> None:
@@ -54,3 +55,18 @@ def _move(ledger: Ledger, name: str) -> None:
     for task_id, key, terms in ledger.execute(SQL.delayed_with_key, (name,)).fetchall():
         home = words.lane_of(words.terms(terms), name)
         ledger.execute(SQL.move_delayed, (task_id, home.first_key | key & _IN_LANE))
+    for row in map(LeaseRow._make, ledger.execute(SQL.leases).fetchall()):
+        for chunk in ledger.chunks_of(row.id, row.end - 1):
+            if chunk.key == name and not ledger.lane_of_key(row.key).limited:
+                home = words.lane_of(words.terms(row.terms), name)
+                low = max(row.id, chunk.first)
+                piece = Piece(row, low, min(row.end - 1, chunk.last))
+                _move_lease(ledger, piece, home.first_key | piece.key & _IN_LANE)
+
+
+def _move_lease(ledger: Ledger, piece: Piece, key: int) -> None:
+    row = ledger.lease_at(piece.low)
+    if row is not None:
+        piece = Piece(row, piece.low, piece.high)
+        ledger.carve(piece)
+        ledger.execute(SQL.add_lease, row._replace(id=piece.low, n=piece.n, key=key))

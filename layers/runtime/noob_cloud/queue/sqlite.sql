@@ -222,6 +222,11 @@ SELECT id, n, key, terms, claims, tries, epoch, worker_id, granted_at, expires_a
        started_at
 FROM lease WHERE id <= ? ORDER BY id DESC LIMIT 1;
 
+-- name: leases
+SELECT id, n, key, terms, claims, tries, epoch, worker_id, granted_at, expires_at, deadline,
+       started_at
+FROM lease ORDER BY id;
+
 -- name: drop_lease
 DELETE FROM lease WHERE id = ?;
 
