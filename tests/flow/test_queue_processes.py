@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from noob_cloud.exceptions import LeaseLostError
 from noob_cloud.queue import TaskQueue
 from noob_cloud.task import TaskStatus
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -122,7 +122,7 @@ def examine(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
             _examine_inside(path, reader)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise DatabaseDamagedError(
             f"{path} is damaged: {error}; it is left as it is", path=str(path)
         ) from error
@@ -185,10 +185,8 @@ def _migrate(connection: sqlite3.Connection, path: Path | None) -> None:
 
 def _split(script: str) -> Iterator[str]:
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for piece in script.split(";"):
+        statement += f"{piece};"
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-    if statement.strip():
-        yield statement
