@@ -133,7 +133,7 @@ async def events(
     last = service.events.last if after is None else after
     if "text/event-stream" in request.headers.get("accept", ""):
         return StreamingResponse(_stream(service, last), media_type="text/event-stream")
-    found = await service.events.wait(last, wait)
+    found = await service.events.wait(last, min(wait, service.settings.max_wait))
     return models.EventList(events=found, last=found[-1]["id"] if found else last)
 
 

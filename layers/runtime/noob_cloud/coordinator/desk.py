@@ -172,21 +172,24 @@ class Desk(TaskQueue):
         ref = (failure.task_id, Token(*failure.token))
         return outcomes.fail(self._ledger, ref, told, self._backoff, now).value
 
-    def _pack_done(self, done: Iterable[wire.Done]) -> Any:
-        pairs: list[tuple[tuple[int, Token], Any]] = []
+    def _pack_done(self, done: Iterable[wire.Done]) -> outcomes.Results:
+        ids: list[int] = []
+        tokens: list[Token | None] = []
+        values: list[Any] = []
         for group in done:
-            token = Token(*group.token)
             count = len(group.ids)
             results = [None] * count if group.results is None else _column(group.results)
             if len(results) != count:
                 raise DecodeError(f"There are {len(results)} results for {count} tasks.")
-            pairs += zip([(task_id, token) for task_id in group.ids], results, strict=True)
-        if len(pairs) > self.max_batch:
+            ids += group.ids
+            tokens += [Token(*group.token)] * count
+            values += results
+        if len(ids) > self.max_batch:
             raise LimitError(
                 f"A request may settle up to {self.max_batch} tasks; send several.",
                 limit=self.max_batch,
             )
-        return self._pack_results(pairs)
+        return outcomes.Results(ids, tokens, self._values.pack_all(values))
 
     def beat(self, body: wire.Beat, *, now: float | None = None) -> wire.Beaten:
         """Extend leases; say which are lost or cancelled."""
