@@ -3,6 +3,7 @@
 import ctypes
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,8 +43,8 @@ class Cluster:
         try:
             port = self.url.rpartition(":")[2]
             queue = self.folder / "queue.db"
-            for file in self.folder.glob("queue.db*"):
-                file.unlink()
+            for old in self.folder.glob("queue.db*"):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
             self._start(
                 "coordinator", "noob_cloud.cli", "coordinator", "--port", port, "--queue", queue
             )

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from examples.cluster import Cluster
 from examples.tiles.sheet import draw
-from noob_cloud import TubeSource
+from noob_cloud import Placement, TubeSource
 from noob_cloud.coordinator import CoordinatorClient
 from noob_cloud.runner import SynchronousRunner
 
@@ -69,7 +69,9 @@ def run_on(cluster: Cluster) -> tuple[list[dict[str, Any]], float]:
     with CoordinatorClient(cluster.url, token=cluster.token) as client, bar() as progress:
         task = progress.add_task("Finding things", total=PICTURES, tasks=0)
         started = time.perf_counter()
-        run_id = client.submit_run(TubeSource.of(TUBE), n=PICTURES)
+        run_id = client.submit_run(
+            TubeSource.of(TUBE), n=PICTURES, placement=Placement.beside(TUBE).document()
+        )
         while not (state := client.run(run_id)).ended:
             cluster.check()
             done = client.queue.stats().completed

@@ -53,10 +53,11 @@ def demo(out: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_finds_things_and_checks_itself(tmp_path: Path, leftovers):
     """Coins, galaxies, nuclei and letters are found, as in one process; the sheet shows them."""
     process = demo(tmp_path)
-    said, _ = process.communicate(timeout=110)
+    said, _ = process.communicate(timeout=280)
 
     assert process.returncode == 0, said
     assert "24 coins" in said

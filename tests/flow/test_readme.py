@@ -89,6 +89,7 @@ def wait_for(port: str) -> None:
     raise AssertionError(f"nothing answers on port {port}")
 
 
+@pytest.mark.timeout(400)  # it finds everything in four pictures four times
 def test_the_quick_start_runs(shell: subprocess.Popen[str], tmp_path: Path):
     """Explain, run, all cores, a cluster, a queue: each gives the same counts."""
     start = README.index("## Quick start")
@@ -110,6 +111,7 @@ def test_the_quick_start_runs(shell: subprocess.Popen[str], tmp_path: Path):
             program.write_text(block)
             counts.append(type_in(shell, f"python - < {program}"))
 
+    counts = [said.splitlines()[-1] for said in counts]  # the servers may speak before
     assert len(counts) == 3
     assert set(counts) == {counts[0]}
     assert "(24, 'coins')" in counts[0]

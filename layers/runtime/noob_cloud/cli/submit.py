@@ -7,13 +7,13 @@ from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from noob_cloud.cli import options, tube, values
 from noob_cloud.cli.errors import FAILED, UsageError
-from noob_cloud.cli.feed import write_results
+from noob_cloud.cli.feed import read_feed, write_results
 from noob_cloud.cli.screen import screen, table
 from noob_cloud.cli.target import Target, open_target
-from noob_cloud.exceptions import TaskFailedError
 from noob_cloud.task import Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ def submit(
     *,
     n: Annotated[int | None, typer.Option("-n", min=1, help="Epochs of the run.")] = None,
     inputs: options.Inputs = None,
+    feed: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines, one epoch each: its process-scoped inputs. - reads standard input."
+        ),
+    ] = None,
+    placement: Annotated[
+        Path | None,
+        typer.Option(help="Placement file; by default NAME.cloud.yaml beside the tube."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(metavar="NODE", help="Submit one task for this node instead.")
     ] = None,
@@ -66,6 +76,8 @@ def submit(
     """Submit a run of TUBE to a coordinator, or one task (--task) to a coordinator or queue."""
     if (tube_source is None) == (task is None):
         raise UsageError("Say what: a TUBE to run, or --task NODE")
+    if n is not None and feed is not None:
+        raise UsageError("-n and --feed exclude each other: a feed has an epoch for each line")
     with open_target(coordinator, queue, token, create=True, patient=wait) as target:
         if task is not None:
             made = target.queue.submit_task(
@@ -86,7 +98,12 @@ def submit(
             return
         assert tube_source is not None  # noqa: S101 - one of the two is given
         client = target.runs("Running a tube without a client")
-        run_id = client.submit_run(tube.describe(tube_source, inputs), n=n)
+        run_id = client.submit_run(
+            tube.describe(tube_source, inputs),
+            n=n,
+            inputs=None if feed is None else list(read_feed(feed)),
+            placement=tube.placement_document(tube_source, placement),
+        )
         _say_submitted("run_id", run_id, target, json=json and not wait)
         if wait:
             follow(target, run_id)
@@ -163,11 +180,22 @@ def _end_of_run(target: Target, run_id: str, output: Path | None) -> None:
     if output is not None:
         write_results(output, found)
     if screen.json:
-        screen.emit({"run": state, **({"output": output} if output else {"results": found})})
-    elif output is None:
-        screen.out.print(
-            table("", ("#", "result"), [(i, values.short(r)) for i, r in enumerate(found)])
-        )
-    screen.say(f"run {run_id} {state.status}: {len(found)} results")
-    if state.error:
-        raise TaskFailedError(f"run {run_id} failed: {state.error}")
+        told = {"run": state, **({"output": output} if output else {"results": found})}
+        screen.emit(told | _error_of(state))
+    else:
+        if output is None and found:
+            rows = [(index, values.short(result)) for index, result in enumerate(found)]
+            screen.out.print(table("", ("#", "result"), rows))
+        if state.traceback:
+            screen.err.print(state.traceback, markup=False)
+        screen.say(f"run {run_id} {state.status}: {len(found)} results")
+        if state.error:
+            screen.err.print(f"[bold red]Error:[/] {escape(state.error)}", soft_wrap=True)
+    if state.status in ("failed", "cancelled"):
+        raise typer.Exit(FAILED)
+
+
+def _error_of(state: Any) -> dict[str, str]:
+    if not state.error:
+        return {}
+    return {"error": "RunFailedError", "message": f"run {state.run_id} failed: {state.error}"}

@@ -79,6 +79,16 @@ def placement_of(source: str, given: Path | None) -> Path | None:
     return beside if beside and beside.exists() else None
 
 
+def placement_document(source: str, given: Path | None) -> dict[str, Any] | None:
+    """What the placement file says, in plain values that can be sent; None without one."""
+    path = placement_of(source, given)
+    if path is None:
+        return None
+    from noob_cloud.placement import Placement  # noqa: PLC0415 - only when sending one
+
+    return Placement.load(path).document()
+
+
 def _path_of(source: str) -> Path | None:
     """Where the tube's YAML is; None if upstream finds it in a way of its own."""
     if source.endswith((".yaml", ".yml")):
