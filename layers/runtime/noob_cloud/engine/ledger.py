@@ -112,8 +112,9 @@ class Ledger:
         finally:
             if not core.epoch_completed(self.root):
                 core.end_epoch(self.root)
-            if not self.ends or self.ends[-1] != self.root:
-                self.ends.append(self.root)
+            with contextlib.suppress(ValueError):
+                self.ends.remove(self.root)
+            self.ends.append(self.root)
         return self.returned.value(self.engine.graph.returns)
 
     def _send(
