@@ -84,7 +84,12 @@ class QueueExecutor(Executor):
             self._queue.blobs.put(tube.document)
             self._published.add(tube.cid)
         submissions = [self._submission(call, stage) for call in calls]
-        ids = self._queue.submit_many(submissions)
+        try:
+            ids = self._queue.submit_many(submissions)
+        except KeyboardInterrupt:  # they may be in the queue: their keys say which they are
+            for task_id in self._queue.submit_many(submissions):
+                self._queue.cancel_task(task_id)
+            raise
         futures: list[Future[Any]] = []
         with self._changed:
             for task_id, submission in zip(ids, submissions, strict=True):

@@ -40,6 +40,8 @@ class QueuedRunner(ExecutorRunner):
         timeout_seconds: longest run of one attempt where the placement names none.
         max_retries: further attempts after the loss of a worker, where the placement names none.
             What a node raises ends the run, unless the placement gives the node `retries`.
+        lease_seconds: how soon others may claim what this runner's own workers held when this
+            process died; they renew their leases three times as often.
     """
 
     queue: Queue | str | None = None
@@ -48,6 +50,7 @@ class QueuedRunner(ExecutorRunner):
     token: str | None = field(default=None, repr=False)
     timeout_seconds: float = 300.0
     max_retries: int = 3
+    lease_seconds: float = 10.0
     _loops: list[tuple[ClaimLoop, Thread, Slots]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +114,7 @@ class QueuedRunner(ExecutorRunner):
             places,
             worker_id=name,
             tags=tags,
+            lease_seconds=self.lease_seconds,
             poll_seconds=0.5,
             drain_seconds=0.0,
             documents=queue.blobs.get,
