@@ -310,8 +310,8 @@ def test_run_that_fails_and_is_cancelled(tmp_path: Path) -> None:
         assert not client.cancel_run(endless)
         with pytest.raises(TaskStateError, match="was cancelled"):
             client.queue.submit_task("n", 0, run_id=endless)
+        token = client.queue.get_task(last.task_id).token
         with pytest.raises(LeaseLostError):
-            token = client.queue.get_task(last.task_id).token
             client.post_results(endless, 0, [1], task_id=last.task_id, token=token)
 
 

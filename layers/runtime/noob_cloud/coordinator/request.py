@@ -73,7 +73,7 @@ def framed(answer: msgspec.Struct) -> Response:
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the errors that a route may answer with; 400, 401, 413, 422 and 503 are every route's."""
+    """Document the errors of a route; 400, 401, 413, 422 and 503 are every route's."""
     return {
         status: {"model": Problem, "description": MEANING[status]}
         for status in sorted({400, 401, 413, 422, 503, *statuses})
