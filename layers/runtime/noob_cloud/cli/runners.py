@@ -109,16 +109,16 @@ def _distributed(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
 def _queued(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
     found = workers_of(settings.workers)
     workers = _configs(found, settings.token) if isinstance(found, list) else found
-    if settings.coordinator and settings.queue:
-        raise UsageError("--queue and --coordinator exclude each other; give one of them")
-    if not settings.coordinator and not settings.queue:
+    if not settings.queue and not settings.coordinator:
         raise UsageError("--runner queued needs --queue FILE or --coordinator URL")
     from noob_cloud.runner import QueuedRunner, TaskQueue  # noqa: PLC0415 - loads upstream
 
-    if settings.coordinator:
-        return QueuedRunner(tube, queue=settings.coordinator, workers=workers, **extra)
-    queue = TaskQueue(persistent=True, db_path=settings.queue or "")
-    return QueuedRunner(tube, queue=queue, workers=workers, **extra)
+    if settings.queue:  # before the coordinator, which may come from the environment
+        queue = TaskQueue(persistent=True, db_path=settings.queue)
+        return QueuedRunner(tube, queue=queue, workers=workers, **extra)
+    return QueuedRunner(
+        tube, queue=settings.coordinator, token=settings.token, workers=workers, **extra
+    )
 
 
 @dataclass(frozen=True)
