@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +11,7 @@ import noob_cloud_testnodes as nodes
 import pytest
 from noob_cloud_testtubes.case import chain, node, result
 
-from noob_cloud.exceptions import UnavailableError
+from noob_cloud.exceptions import ForbiddenError, UnavailableError
 from noob_cloud.queue import TaskQueue
 from noob_cloud.task import Outcome, StageCall, TaskStatus
 from noob_cloud.tubes import TubeSource
@@ -334,6 +335,43 @@ def test_gives_up_when_the_queue_stays_away(
         flaky.__class__ = Flaky
 
     assert queue.get_task(task_id).status is not TaskStatus.COMPLETED
+
+
+def test_refused_token_ends_the_loop(queue: TaskQueue, source: TubeSource) -> None:
+    """A worker whose token is refused does not go on asking: `run` raises the reason."""
+
+    class Strict(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            def said(*_args: Any, **_kwargs: Any) -> Any:
+                raise ForbiddenError("not a worker's token")
+
+            return said
+
+    loop = ClaimLoop(Strict(queue), ThreadSlots(1, allowed_modules=None), worker_id="w1")
+    with pytest.raises(ForbiddenError, match="not a worker's token"):
+        loop.run()
+
+
+def test_queue_that_fails_otherwise(queue: TaskQueue, source: TubeSource) -> None:
+    """Trouble of any kind with the queue is waited out; the worker does not die of it."""
+    task_id = queue.submit_task("a", 0, data=1)
+
+    class Broken(Flaky):
+        def __getattr__(self, name: str) -> Any:
+            method = getattr(self._queue, name)
+
+            def said(*args: Any, **kwargs: Any) -> Any:
+                self._turn += 1
+                if self._turn < 5:
+                    raise sqlite3.OperationalError("disk I/O error")
+                return method(*args, **kwargs)
+
+            return said
+
+    with Worker(Broken(queue), source):
+        (task,) = queue.wait_settled([task_id], timeout=20)
+
+    assert task.result == 2
 
 
 class Gone(Flaky):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import noob_cloud_testnodes as nodes
@@ -94,6 +95,15 @@ def test_async_nodes_and_epochs(tubes: TubeCache, source: TubeSource) -> None:
     call = StageCall(source.cid, ("where",), ([3, ["m", 1]],), (("x",),))
 
     assert execute(call, tubes=tubes).value == [(["x", 3, 2],)]
+
+
+def test_coroutines_in_several_threads(tubes: TubeCache, source: TubeSource) -> None:
+    """A stage with coroutines may be called from several threads at once."""
+    with ThreadPoolExecutor(4) as pool:
+        calls = [call_of(source, "wide", inputs=[n, n]) for n in range(40)]
+        outcomes = list(pool.map(lambda call: execute(call, tubes=tubes), calls))
+
+    assert [outcome.value for outcome in outcomes] == [[(2 * n,)] * 2 for n in range(40)]
 
 
 def test_error_names_node_and_epoch(tubes: TubeCache, source: TubeSource) -> None:
@@ -300,6 +310,15 @@ def test_by_hand(tubes: TubeCache, source: TubeSource, inputs: Any, expected: in
 
     assert outcome.ok
     assert outcome.value == expected
+
+
+def test_by_hand_async_and_epoch(tubes: TubeCache, source: TubeSource) -> None:
+    """Coroutines run to their end by hand too, and a node that wants its epoch gets it."""
+    wide = execute_by_hand(HandCall(source.cid, "wide", 0, 4), tubes=tubes)
+    where = execute_by_hand(HandCall(source.cid, "where", 7, {"value": "x"}), tubes=tubes)
+
+    assert wide.value == 8
+    assert where.value == ["x", 7, 1]
 
 
 def test_by_hand_says_what_is_there(tubes: TubeCache, source: TubeSource) -> None:

@@ -66,5 +66,5 @@ def _call(cached: CachedTube, call: HandCall) -> Any:
         from noob.runner.base import call_async_from_sync  # noqa: PLC0415 - only async nodes
 
         process: Any = node.process
-        return call_async_from_sync(process, *args, **kwargs)
+        return call_async_from_sync(process, None, *args, **kwargs)
     return node.process(*args, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from threading import Lock, RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noob_cloud.exceptions import NodeNotFoundError, TubeNotFoundError
 
@@ -14,10 +14,27 @@ if TYPE_CHECKING:
 
     from noob import Tube
     from noob.node import Node
+    from noob_core import Epoch
 
     from noob_cloud.engine import StageProgram
     from noob_cloud.plan import Plan
     from noob_cloud.tubes import TubeSource
+
+    Program = Callable[[Epoch, Sequence[Any]], tuple[Any, ...]]
+    """A compiled stage: the epoch and its input values to its output values."""
+
+
+class _OneAtATime:
+    """A stage with coroutines: it has one event loop, which one thread at a time may run."""
+
+    def __init__(self, program: StageProgram) -> None:
+        self._program = program
+        self._lock = Lock()
+
+    def __call__(self, epoch: Epoch, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Run the stage once."""
+        with self._lock:
+            return self._program(epoch, values)
 
 
 class CachedTube:
@@ -30,7 +47,8 @@ class CachedTube:
         self._lock = RLock()
         self._tube: Tube | None = None
         self._plan: Plan | None = None
-        self._programs: dict[tuple[str, ...], StageProgram] = {}
+        self._programs: dict[tuple[str, ...], Program] = {}
+        self._compiled: list[StageProgram] = []
         self._initialised: dict[str, Node] = {}
 
     @property
@@ -55,7 +73,7 @@ class CachedTube:
                 self._tube = self.source.load(allowed_modules=self._allowed)
             return self._tube
 
-    def program(self, nodes: tuple[str, ...]) -> StageProgram:
+    def program(self, nodes: tuple[str, ...]) -> Program:
         """Return the compiled stage of `nodes`, its class nodes initialised."""
         program = self._programs.get(nodes)
         if program is not None:
@@ -69,7 +87,9 @@ class CachedTube:
                     self._plan = Plan(self.tube)
                 program = StageProgram(self.tube, nodes, plan=self._plan)
                 program.init()
-                self._programs[nodes] = program
+                loops = any(self.tube.nodes[node_id].is_coroutine for node_id in nodes)
+                self._compiled.append(program)
+                self._programs[nodes] = _OneAtATime(program) if loops else program
             return self._programs[nodes]
 
     def node(self, node_id: str) -> Node:
@@ -91,8 +111,9 @@ class CachedTube:
     def close(self) -> None:
         """Deinitialise the nodes that ran here."""
         with self._lock:
-            while self._programs:
-                self._programs.popitem()[1].deinit()
+            self._programs.clear()
+            while self._compiled:
+                self._compiled.pop().deinit()
             while self._initialised:
                 self._initialised.popitem()[1].deinit()
 
