@@ -168,6 +168,14 @@ class Chunk:
             return payloads
         return payloads[task_id - self.first]
 
+    def plain_payloads(self, low: int, n: int) -> list[Any] | None:
+        """Payloads of `n` tasks from `low` on, if each stands as itself."""
+        payloads = self._content()[2]
+        if type(payloads) is not list or self.first == self.last:
+            return None
+        part = payloads[low - self.first : low - self.first + n]
+        return part if PLAIN.issuperset(map(type, part)) else None
+
     def fields(self, task_id: int) -> tuple[str, Any, Any]:
         """Node, epoch and packed payload of one task."""
         nodes, epochs, payloads = self._content()[:3]

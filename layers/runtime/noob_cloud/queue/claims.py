@@ -173,11 +173,10 @@ def _joined(rows: list[Row]) -> list[Row]:
 
 def _lease(ledger: Ledger, row: Row, wanted: Claim, now: float) -> Iterator[StoredTask]:
     lease = _grant(ledger, row, wanted, now)
-    at = StoredTask.at
     for chunk in ledger.chunks_of(lease.id, lease.end - 1):
         place = _in(ledger, lease, chunk, wanted)
         low, end = max(lease.id, chunk.first), min(lease.end, chunk.last + 1)
-        yield from [at(task_id, place) for task_id in range(low, end)]
+        yield from StoredTask.row(low, end - low, place)
 
 
 def _grant(ledger: Ledger, row: Row, wanted: Claim, now: float) -> LeaseRow:
