@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from noob_cloud.exceptions import NodeNotFoundError, TubeNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from noob import Tube
     from noob.node import Node
