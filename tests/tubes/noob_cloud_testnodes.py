@@ -305,7 +305,8 @@ def tiles(image: np.ndarray, side: int = 4) -> list[np.ndarray]:
 
 
 def mean(image: np.ndarray) -> Annotated[float, Name("mean")]:
-    return float(image.mean())
+    # In float32 the sum would depend on how the buffer happens to be aligned.
+    return float(image.mean(dtype=np.float64))
 
 
 def numpy_scalars(value: int) -> dict[str, Any]:
