@@ -1,6 +1,6 @@
 """Tasks per second through a coordinator over HTTP, beside no-op tasks of its peers.
 
-    python bench/coordinator.py [--json] [--seconds 5] [--rounds 3] [--clients 2] [--peers celery,dask,ray]
+    python bench/coordinator.py [--json] [--seconds 4] [--rounds 3] [--clients 2]
 
 Each client process submits a batch of 100, claims a batch and settles it (the claim of the next
 batch rides on it), over one kept-alive connection. Rounds of ours and of the peers alternate.
@@ -20,6 +20,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+# a script's folder is where modules are looked for first, and here lies a queue.py
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent.resolve()]
 
 TOKEN = "bench-token-0123456789"
 PAYLOAD = b"x" * 100
