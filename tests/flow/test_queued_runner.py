@@ -50,7 +50,8 @@ from noob_cloud.runner import QueuedRunner, TaskQueue
 if __name__ == "__main__":
     tube = Tube.from_specification(json.loads(sys.argv[1]))
     queue = TaskQueue(db_path=sys.argv[2])
-    with QueuedRunner(tube, queue=queue, workers=2, run_id="r", window=8, lease_seconds=2) as runner:
+    made = {"run_id": "r", "window": 8, "lease_seconds": 2}
+    with QueuedRunner(tube, queue=queue, workers=2, **made) as runner:
         for value in runner.iter(40):
             print(value, flush=True)
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+
 from noob_cloud.executors.balance import Balancer, LoadBalancingStrategy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from noob_cloud.executors.breaker import BreakerState, CircuitBreaker
 
 

@@ -21,6 +21,7 @@ class FakeClock:
         self.now = now
 
     def __call__(self) -> float:
+        """Return the time, in seconds."""
         return self.now
 
     def advance(self, seconds: float) -> float:

@@ -71,7 +71,7 @@ def prepare(data: dict[str, Any]) -> None:
     sys.argv[:] = main.pop("sys_argv", sys.argv)
     with contextlib.suppress(OSError):
         os.chdir(data["dir"])
-    sys.meta_path.append(_ByFile())  # type: ignore[arg-type]
+    sys.meta_path.append(_ByFile())
     if data["hint"]:
         remember(*data["hint"])
     sys.modules["__main__"] = _Main(main)
@@ -104,6 +104,7 @@ class _Empty:
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Let the import system make the module."""
         del spec
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
         """Leave it empty."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from concurrent.futures._base import (  # type: ignore[attr-defined]  # typeshed leaves the states out
+from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
@@ -94,7 +94,7 @@ class Call(Future[Any]):
         return self._waiting
 
     @property
-    def _done_callbacks(self) -> list[Callable[[Future[Any]], object]]:  # type: ignore[override]
+    def _done_callbacks(self) -> list[Callable[[Future[Any]], object]]:
         if self._callbacks is None:
             self._callbacks = []
         return self._callbacks

@@ -87,7 +87,9 @@ class ExecutorRunner(SynchronousRunner):
         with closing(self._fly(given)) as flights:
             return self._take(flights, 1)
 
-    def run(self, n: int | None = None) -> list[ReturnNodeType] | None:
+    def run(  # type: ignore[override] # upstream's overloads leave out what it returns for None
+        self, n: int | None = None
+    ) -> list[ReturnNodeType] | None:
         """Run `n` epochs (None: until the sources are exhausted); return what they returned.
 
         Returns:
