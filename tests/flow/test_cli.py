@@ -184,6 +184,14 @@ def test_a_worker_pulls_from_a_file(here: Path):
     assert report["results"] == [0, 2, 4, 6]
 
 
+def test_a_named_run_is_not_computed_twice(here: Path):
+    """A run with the same --run-id takes what is in the file: no worker is needed any more."""
+    words = ["run", "chatty.yaml", "-n", "3", "-r", "queued", "--queue", "q.db", "--run-id", "mine"]
+
+    assert run(*words, "--workers", "1")["results"] == [0, 2, 4]
+    assert run(*words)["results"] == [0, 2, 4]
+
+
 def test_status_watches_until_interrupted(here: Path):
     """`--watch --json` says how it stands, line by line, until Ctrl-C, which is no error."""
     run("submit", "--task", "x", "--queue", "q.db")

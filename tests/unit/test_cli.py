@@ -98,6 +98,7 @@ def test_version(cli):
         (["run", "tube.yaml", "-r", "distributed"], "needs --workers HOST:PORT"),
         (["run", "tube.yaml", "-r", "distributed", "-w", "3"], "needs --workers HOST:PORT"),
         (["run", "tube.yaml", "-r", "multiprocess", "-w", "a:1"], "--runner distributed"),
+        (["run", "tube.yaml", "--run-id", "mine"], "--run-id is for --runner queued"),
         (["run", "tube.yaml", "-r", "queued"], "needs --queue FILE or --coordinator"),
         (["run", "tube.yaml", "--placement", "no.yaml"], "no placement file no.yaml"),
         (["explain", "tube.yaml", "--placement", "no.yaml"], "no placement file no.yaml"),

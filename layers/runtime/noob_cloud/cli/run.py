@@ -46,6 +46,10 @@ def run(
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
     token: options.Token = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option(help="With --runner queued: names the run, to resume it after a crash."),
+    ] = None,
     placement: Annotated[
         Path | None,
         typer.Option(help="Placement file; by default NAME.cloud.yaml beside the tube."),
@@ -73,6 +77,7 @@ def run(
         queue=queue,
         coordinator=coordinator,
         token=token,
+        run_id=run_id,
         placement=placement,
         balancing=balancing,
     )

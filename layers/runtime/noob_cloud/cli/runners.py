@@ -45,6 +45,7 @@ class Settings:
     queue: str | None = None
     coordinator: str | None = None
     token: str | None = None
+    run_id: str | None = None
     placement: Path | None = None
     balancing: Balancing = Balancing.LEAST_LOADED
 
@@ -63,6 +64,10 @@ def open_runner(tube: Tube, source: str, settings: Settings) -> Generator[Any, N
         RunnerName.QUEUED: _queued,
     }[settings.name]
     placed = placement_of(source, settings.placement)
+    if settings.run_id is not None and settings.name != RunnerName.QUEUED:
+        raise UsageError(
+            f"--run-id is for --runner queued; {settings.name} keeps nothing to resume"
+        )
     runner = make(tube, settings, {"placement": placed} if placed else {})
     with runner:
         yield runner
@@ -107,6 +112,8 @@ def _distributed(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
 
 
 def _queued(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
+    if settings.run_id is not None:
+        extra["run_id"] = settings.run_id
     found = workers_of(settings.workers)
     workers = _configs(found, settings.token) if isinstance(found, list) else found
     if not settings.queue and not settings.coordinator:
