@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from noob import Tube
 
 from noob_cloud.exceptions import PlacementError
 from noob_cloud.placement import NodePlacement, Placement, schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -18,7 +21,10 @@ def tube() -> Tube:
             "noob_id": "placed",
             "nodes": {
                 "source": {"type": "noob_cloud_testnodes.counter"},
-                "detect": {"type": "noob_cloud_testnodes.double", "depends": [{"value": "source.index"}]},
+                "detect": {
+                    "type": "noob_cloud_testnodes.double",
+                    "depends": [{"value": "source.index"}],
+                },
             },
         }
     )
@@ -111,13 +117,13 @@ def test_bad_entry_is_refused(entry: object, says: str, tube: Tube) -> None:
 
 def test_unknown_node_is_refused(tube: Tube) -> None:
     """A node that the tube has not is refused, with the nodes that it has."""
-    with pytest.raises(PlacementError, match="'detekt'.*detect, source"):
+    with pytest.raises(PlacementError, match=r"'detekt'.*detect, source"):
         Placement.of({"detekt": {}}, tube=tube)
 
 
 def test_stateful_node_with_tags_is_refused(tube: Tube) -> None:
     """A stateful node runs where the runner runs: tags on it could not be kept."""
-    with pytest.raises(PlacementError, match="source.*stateful: false"):
+    with pytest.raises(PlacementError, match=r"source.*stateful: false"):
         Placement.of({"source": {"affinity": ["gpu"]}}, tube=tube)
 
 

@@ -97,7 +97,10 @@ def test_nodes_that_share_an_asset_take_one_turn() -> None:
                     "type": "noob_cloud_testnodes.identity",
                     "depends": [{"value": "assets.count"}],
                 },
-                "far": {"type": "noob_cloud_testnodes.double", "depends": [{"value": "first.value"}]},
+                "far": {
+                    "type": "noob_cloud_testnodes.double",
+                    "depends": [{"value": "first.value"}],
+                },
                 "last": {
                     "type": "noob_cloud_testnodes.add",
                     "depends": [{"left": "far.value"}, {"right": "assets.count"}],
@@ -149,7 +152,10 @@ def test_scopes_follow_maps() -> None:
             {
                 "source": {"type": "noob_cloud_testnodes.lists"},
                 "each": {"type": "map", "depends": [{"value": "source.items"}]},
-                "twice": {"type": "noob_cloud_testnodes.double", "depends": [{"value": "each.value"}]},
+                "twice": {
+                    "type": "noob_cloud_testnodes.double",
+                    "depends": [{"value": "each.value"}],
+                },
                 "all": {
                     "type": "gather",
                     "depends": [{"value": "twice.value"}, {"n": "each.n"}],
@@ -220,7 +226,7 @@ def test_loaded_tube_runs_upstream() -> None:
 )
 def test_loader_refuses_what_upstream_refuses(nodes: dict[str, Any]) -> None:
     """What upstream's validators refuse is refused with the same error."""
-    with pytest.raises(Exception, match=".") as theirs:
+    with pytest.raises(Exception, match=r".") as theirs:
         tube(nodes)
     with pytest.raises(type(theirs.value)):
         load_tube(spec(nodes))

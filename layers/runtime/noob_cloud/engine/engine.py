@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from noob_cloud.plan.nouns import Call, Row, Turn
 
 
+_ENDED = "_noob_cloud_ended"
+"""On a scheduler: the core that has to order its epochs from now on, and why."""
+
+
 class Engine:
     """Run a tube's epochs: all here, or with remote stages handed out.
 
@@ -92,6 +96,9 @@ class Engine:
         self.graph: Graph = plan.graph
         self.steps: dict[str, Step] = self.graph.by_id
         self.ordered = self.graph.irregular
+        core, why = getattr(self.scheduler, _ENDED, (None, None))
+        if core is self.core:
+            self.ordered = why  # a source has ended, perhaps while another engine ran the tube
         self.left_to_core: dict[str, str] = {}
         """Nodes at which single epochs were left to the scheduler core, and why."""
         self.compiled = None
@@ -276,6 +283,21 @@ class Engine:
         epoch, node, signal, value = emitted
         return self.store.event_maker.new_event(value, epoch, node_id=node, signal=signal)
 
+    def watch(self, *, live: bool) -> None:
+        """Have callbacks called: while an epoch runs, or (see `finish`) after it.
+
+        From now on no stage hides what its nodes emit: chains are not fused.
+        """
+        self.watched = live
+        self.ready = False
+        if self.plan.fuse:
+            number = self.number
+            self.plan = Plan(self.tube, self.plan.placement, fuse=False)
+            self._adopt()
+            self.number = max(number, self.number)
+            if self.running:
+                self._bind()
+
     def announce(self, events: Sequence[Emitted], ended: Sequence[Epoch]) -> None:
         """Call the callbacks, if they are called while the epoch runs."""
         if not self.watched:
@@ -386,6 +408,7 @@ class Engine:
         if odd.raw is not MISSING and odd.raw is not NO_EVENT and self.ordered is None:
             self.ordered = odd.why
             self.ready = False
+            setattr(self.scheduler, _ENDED, (self.core, odd.why))
         self.left_to_core[odd.step.id] = odd.why
         return Ledger(self, frame.number, inputs, frame, odd)
 

@@ -42,15 +42,22 @@ def write(
         elif step.kind is Kind.GATHER and step.scope:
             _write_gather(frame, step, gathers.get(step.index, []), odd)
         else:
-            for row in range(frame.count(step.scope)):
-                emitted = tuple(
-                    [_emitted(values(slot), step, slot, row, silent) for slot in step.outputs]
-                )
-                if any(value is not MISSING for value in emitted):
-                    frame.emit(step, row, emitted)
+            _write_rows(frame, step, values, silent)
         if odd is not None and odd.step is step:
             break
     return frame
+
+
+def _write_rows(
+    frame: Frame,
+    step: Step,
+    values: Callable[[int], Any],
+    silent: set[tuple[int, int]],
+) -> None:
+    for row in range(frame.count(step.scope)):
+        emitted = tuple([_emitted(values(slot), step, slot, row, silent) for slot in step.outputs])
+        if any(value is not MISSING for value in emitted):
+            frame.emit(step, row, emitted)
 
 
 def _write_map(

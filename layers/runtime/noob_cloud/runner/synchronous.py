@@ -84,7 +84,7 @@ class SynchronousRunner(TubeRunner):
     def add_callback(self, callback: Callable[[Event | MetaEvent], None]) -> None:
         """Call `callback` with each node's events in order, then with the epoch's end."""
         super().add_callback(callback)
-        self.engine.watched = self._live_callbacks
+        self.engine.watch(live=self._live_callbacks)
 
     def enable_node(self, node_id: str) -> None:
         """Bring a node back into the tube; the plan is made anew for the next epoch."""
