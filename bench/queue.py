@@ -1,3 +1,4 @@
+# ruff: noqa: A005 - run as a script; it takes its folder from the path before it imports
 """The task queue beside huey and honker: ratios from interleaved rounds on the same work.
 
     python bench/queue.py [--json] [--rounds 7] [--rows single,batch,...] [--scale 1.0]
@@ -13,8 +14,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -22,12 +21,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huey.storage import SqliteStorage
+# as a script this file's folder comes first, and this file would be the standard library's `queue`
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent]
 
-from noob_cloud.queue import TaskQueue
+from huey.storage import SqliteStorage  # noqa: E402 - see above
+
+from noob_cloud.queue import TaskQueue  # noqa: E402
+
+if TYPE_CHECKING:
+    import sqlite3
 
 PAYLOAD = b"x" * 100
 FOLDER = Path(tempfile.mkdtemp(prefix="bench-queue-", dir=os.environ.get("BENCH_DIR")))
@@ -35,6 +41,18 @@ _numbers = iter(range(10**9))
 
 Measured = Callable[[], float]
 """Does its share of work once and returns tasks a second."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: ours and the peer are made, run once to warm up, then measured in turn."""
+
+    name: str
+    what: str
+    target: float | None
+    """Ratio to reach; for `depth` the ratio to stay under."""
+    ours: Callable[[], Measured]
+    peer: Callable[[], Measured]
 
 
 def new_path() -> Path:
@@ -65,7 +83,7 @@ def huey(count: int, synchronous: str = "NORMAL") -> Measured:
 
 
 def honker_on(path: Path) -> Any:
-    import honker
+    import honker  # noqa: PLC0415 - only its rows need it
 
     return honker.open(str(path)).queue("bench")
 
@@ -277,7 +295,9 @@ import resource, sys
 from noob_cloud.queue import TaskQueue
 queue = TaskQueue(db_path=sys.argv[1])
 for low in range(0, 1_000_000, 1000):
-    queue.submit_many([{"node_id": "node", "epoch": e, "data": b"x" * 100} for e in range(low, low + 1000)])
+    queue.submit_many(
+        [{"node_id": "node", "epoch": e, "data": b"x" * 100} for e in range(low, low + 1000)]
+    )
 for _ in range(300):
     queue.complete_many([(t, None) for t in queue.claim_many("w", 100)])
 print(queue.stats().ready, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -315,94 +335,95 @@ def limited(queue: TaskQueue) -> None:
     queue.set_limit("user", concurrency=1000)
 
 
-def rows(
-    scale: float,
-) -> dict[str, tuple[str, float | None, Callable[[], Measured], Callable[[], Measured]]]:
-    """Name -> what it is, the ratio to reach, ours and the peer."""
+def entries(**more: Any) -> list[dict[str, Any]]:
+    return [{"node_id": "n", "epoch": e, "data": PAYLOAD, **more} for e in range(100)]
 
+
+def in_batches(count: int, turn: Callable[[TaskQueue], None]) -> Measured:
+    queue = TaskQueue(db_path=new_path())
+
+    def work() -> None:
+        for _ in range(count // 100):
+            turn(queue)
+
+    return lambda: rate(count, work)
+
+
+def with_unique_keys(queue: TaskQueue) -> None:
+    queue.submit_many([{**x, "idempotency_key": f"{next(_numbers)}"} for x in entries()])
+    queue.complete_many([(t, b"r") for t in queue.claim_many("w", 100) if t.payload])
+
+
+def with_heartbeats(queue: TaskQueue) -> None:
+    queue.submit_many(entries())
+    tasks = queue.claim_many("w", 100)
+    queue.heartbeat(tasks)
+    queue.complete_many([(t, b"r") for t in tasks if t.payload])
+
+
+def joined() -> Callable[[TaskQueue], None]:
+    done: list[Any] = []
+
+    def turn(queue: TaskQueue) -> None:
+        queue.submit_many(entries())
+        _, tasks = queue.complete_and_claim(done, "w", 100)
+        done[:] = [(t, b"r") for t in tasks if t.payload]
+
+    return turn
+
+
+def rows(scale: float) -> dict[str, Row]:
     def n(count: int) -> int:
         return max(200, int(count * scale) // 200 * 200)
 
+    few, many = n(600), n(10_000)
+
     def base() -> Measured:
-        return batches(n(10_000))
+        return batches(many)
 
-    def features(
-        *terms: dict[str, Any], tags: tuple[str, ...] = (), **settings: Any
-    ) -> Callable[[], Measured]:
-        return lambda: batches(n(10_000), terms=list(terms), tags=tags, **settings)
+    def feature(*terms: dict[str, Any], **settings: Any) -> Callable[[], Measured]:
+        return lambda: batches(many, terms=list(terms), **settings)
 
-    unique = iter(range(10**9))
+    def peer() -> Measured:
+        return huey(few)
 
-    def with_unique_keys() -> Measured:
-        queue = TaskQueue(db_path=new_path())
+    def pair(kind: str, count: int) -> Callable[[], Measured]:
+        return lambda: two_processes(kind, n(count))
 
-        def work() -> None:
-            for _ in range(n(10_000) // 100):
-                queue.submit_many(
-                    [
-                        {
-                            "node_id": "n",
-                            "epoch": e,
-                            "data": PAYLOAD,
-                            "idempotency_key": f"{next(unique)}",
-                        }
-                        for e in range(100)
-                    ]
-                )
-                tasks = queue.claim_many("w", 100)
-                queue.complete_many([(task, b"r") for task in tasks if task.payload])
-
-        return lambda: rate(n(10_000), work)
-
-    def complete_and_claim() -> Measured:
-        queue = TaskQueue(db_path=new_path())
-
-        def work() -> None:
-            done: list[Any] = []
-            for _ in range(n(10_000) // 100):
-                queue.submit_many(
-                    [{"node_id": "n", "epoch": e, "data": PAYLOAD} for e in range(100)]
-                )
-                _, tasks = queue.complete_and_claim(done, "w", 100)
-                done = [(task, b"r") for task in tasks if task.payload]
-            queue.complete_many(done)
-
-        return lambda: rate(n(10_000), work)
-
-    def with_heartbeats() -> Measured:
-        queue = TaskQueue(db_path=new_path())
-
-        def work() -> None:
-            for _ in range(n(10_000) // 100):
-                queue.submit_many(
-                    [{"node_id": "n", "epoch": e, "data": PAYLOAD} for e in range(100)]
-                )
-                tasks = queue.claim_many("w", 100)
-                queue.heartbeat(tasks)
-                queue.complete_many([(task, b"r") for task in tasks if task.payload])
-
-        return lambda: rate(n(10_000), work)
-
-    return {
-        "single": ("one at a time, NORMAL / huey", 1.4, lambda: single(n(600)), lambda: huey(n(600))),
-        "single-exclusive": ("one at a time, exclusive=True / huey", None, lambda: single(n(600), exclusive=True), lambda: huey(n(600))),
-        "batch": ("batch 100, NORMAL, 1 process / huey", 15, base, lambda: huey(n(600))),
-        "batch-honker": ("batch 100, NORMAL, 1 process / honker", 5, base, lambda: honker(n(2_000), 100)),
-        "two": ("batch 100, NORMAL, 2 processes / huey", 15, lambda: two_processes("ours", n(20_000)), lambda: two_processes("huey", n(1_200))),
-        "two-honker": ("batch 100, NORMAL, 2 processes / honker", 5, lambda: two_processes("ours", n(20_000)), lambda: two_processes("honker", n(4_000))),
-        "chunk": ("homogeneous chunk of a map, 100 / huey", 40, lambda: chunk(n(10_000)), lambda: huey(n(600))),
-        "chunk-256": ("homogeneous chunk of a map, 256 / huey", None, lambda: chunk(25_600, 256), lambda: huey(n(600))),
-        "full": ("batch 100, FULL / huey FULL", 60, lambda: batches(n(4_000), synchronous="FULL"), lambda: huey(200, "FULL")),
-        "threads": ("64 threads, single submits, FULL / one commit each", 25, lambda: threads(60, grouped=True), lambda: threads(3, grouped=False)),
-        "depth": ("claim rate at none / at 1,000,000 ready (<= 1.3)", 1.3, lambda: claims(0, n(600)), lambda: claims(1_000_000, n(600))),
-        "cost-mixed": ("batch 100: 4 priorities x 2 tag sets / plain", None, features(*MIXED, tags=("gpu",)), base),
-        "cost-run": ("batch 100: with a run_id / plain", None, features({"run_id": "r"}), base),
-        "cost-limit": ("batch 100: with a limited key / plain", None, features({"key": "user"}, prepare=limited), base),
-        "cost-unique": ("batch 100: with idempotency keys / plain", None, with_unique_keys, base),
-        "cost-deadline": ("batch 100: with a queue_timeout / plain", None, features({"queue_timeout": 60.0}), base),
-        "cost-heartbeat": ("batch 100: with a heartbeat / plain", None, with_heartbeats, base),
-        "gain-joined": ("batch 100: complete_and_claim / plain", None, complete_and_claim, base),
-    }  # fmt: skip
+    found = [
+        Row("single", "one at a time, NORMAL / huey", 1.4, lambda: single(few), peer),
+        Row("exclusive", "the same, exclusive=True / huey", None,
+            lambda: single(few, exclusive=True), peer),
+        Row("batch", "batch 100, NORMAL / huey", 15, base, peer),
+        Row("batch-honker", "batch 100, NORMAL / honker", 5, base, lambda: honker(n(2_000), 100)),
+        Row("two", "batch 100, 2 processes / huey", 15, pair("ours", 20_000), pair("huey", 1_200)),
+        Row("two-honker", "batch 100, 2 processes / honker", 5,
+            pair("ours", 20_000), pair("honker", 4_000)),
+        Row("chunk", "homogeneous chunk of a map, 256 / huey", 40,
+            lambda: chunk(25_600, 256), peer),
+        Row("chunk-100", "homogeneous chunk of a map, 100 / huey", None,
+            lambda: chunk(many), peer),
+        Row("full", "batch 100, FULL / huey FULL", 60,
+            lambda: batches(n(4_000), synchronous="FULL"), lambda: huey(200, "FULL")),
+        Row("threads", "64 threads, submits, FULL / one commit each", 25,
+            lambda: threads(60, grouped=True), lambda: threads(3, grouped=False)),
+        Row("depth", "claims at none / at 1,000,000 ready", 1.3,
+            lambda: claims(0, few), lambda: claims(1_000_000, few)),
+        Row("mixed", "4 priorities x 2 tag sets / plain", None,
+            feature(*MIXED, tags=("gpu",)), base),
+        Row("run", "with a run_id / plain", None, feature({"run_id": "r"}), base),
+        Row("limit", "with a limited key / plain", None,
+            feature({"key": "user"}, prepare=limited), base),
+        Row("unique", "with idempotency keys / plain", None,
+            lambda: in_batches(many, with_unique_keys), base),
+        Row("deadline", "with a queue_timeout / plain", None,
+            feature({"queue_timeout": 60.0}), base),
+        Row("heartbeat", "with a heartbeat / plain", None,
+            lambda: in_batches(many, with_heartbeats), base),
+        Row("joined", "complete_and_claim / plain", None,
+            lambda: in_batches(many, joined()), base),
+    ]  # fmt: skip
+    return {row.name: row for row in found}
 
 
 def main() -> None:
@@ -414,16 +435,16 @@ def main() -> None:
     options = parser.parse_args()
     wanted = set(filter(None, options.rows.split(",")))
     results: dict[str, Any] = {}
-    for name, (what, target, ours, peer) in rows(options.scale).items():
+    for name, row in rows(options.scale).items():
         if wanted and name not in wanted:
             continue
         rounds = min(options.rounds, 3) if name in ("two", "two-honker") else options.rounds
-        result = compare(ours(), peer(), rounds)
-        results[name] = {"what": what, "target": target, **result}
+        result = compare(row.ours(), row.peer(), rounds)
+        results[name] = {"what": row.what, "target": row.target, **result}
         if not options.json:
-            reach = "" if target is None else f"  (target {target:g})"
+            reach = "" if row.target is None else f"  (target {row.target:g})"
             print(
-                f"{what:55s} {result['ours_per_s']:10,.0f}/s {result['peer_per_s']:10,.0f}/s"
+                f"{row.what:46s} {result['ours_per_s']:10,.0f}/s {result['peer_per_s']:10,.0f}/s"
                 f"  {result['ratio']:6.2f}x{reach}",
                 flush=True,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.exceptions import TaskNotFoundError
+from noob_cloud.queue import leases
 from noob_cloud.queue.bodies import result_at
 from noob_cloud.queue.interface import QueueStats
 from noob_cloud.queue.ledger import COMPLETED
@@ -169,16 +170,26 @@ def _ids(
         at = rows[-1][0]
 
 
+def check_known(ledger: Ledger, task_ids: Iterable[int]) -> None:
+    """Raise `TaskNotFoundError` for an id that was never given, or has been cleaned away."""
+    last = 0
+    for task_id in sorted(task_ids):
+        if task_id > last:
+            last = ledger.chunk_of(task_id).last
+
+
 def settled_among(
-    ledger: Ledger, task_ids: Iterable[int], now: float, *, decode: bool
+    ledger: Ledger, task_ids: set[int], now: float, *, decode: bool
 ) -> list[StoredTask]:
-    """Return those of these tasks that have an outcome; an unknown id is `TaskNotFoundError`."""
-    found = []
-    for task_id in task_ids:
-        task = get(ledger, task_id, now, decode=decode)
-        if task._place.status.settled:  # noqa: SLF001 - the rest stays packed
-            found.append(task)
-    return found
+    """Return those of these tasks that have an outcome: the cost goes by outcomes, not by tasks."""
+    ids = sorted(task_ids)
+    found: list[int] = []
+    for low, high, _ in leases.runs(ids, [None] * len(ids)):
+        for first, n in ledger.execute(SQL.settled_between, (low, high)).fetchall():
+            found += range(max(low, first), min(high, first + n - 1) + 1)
+        found += [row[0] for row in ledger.execute(SQL.dead_between, (low, high)).fetchall()]
+    tasks = (find(ledger, task_id, now, decode=decode) for task_id in sorted(found))
+    return [task for task in tasks if task is not None]
 
 
 def stats(ledger: Ledger, now: float) -> QueueStats:

@@ -420,16 +420,16 @@ class TaskQueue(Upkeep):
         After `timeout` seconds, those that have one by then.
         """
         wanted = list(dict.fromkeys(task_ids))
+        left = set(wanted)
+        found: dict[int, Task] = {}
         enough = len(wanted) if at_least is None else min(at_least, len(wanted))
+        self._look(lambda _: look.check_known(self._ledger, wanted))
 
-        def ask() -> list[Task] | None:
-            found = self._look(
-                lambda now: look.settled_among(self._ledger, wanted, now, decode=decode)
-            )
-            return list(found) if len(found) >= enough else None
+        def ask() -> bool | None:
+            new = self._look(lambda now: look.settled_among(self._ledger, left, now, decode=decode))
+            found.update((task.task_id, task) for task in new)
+            left.difference_update(found)
+            return len(found) >= enough or None
 
-        found = self._until(ask, timeout)
-        if found is not None:
-            return found
-        enough = 0
-        return ask() or []
+        self._until(ask, timeout)
+        return [found[task_id] for task_id in wanted if task_id in found]

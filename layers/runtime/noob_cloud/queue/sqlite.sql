@@ -410,6 +410,14 @@ SELECT id + n - 1, n FROM delayed
 WHERE id >= coalesce((SELECT id FROM delayed WHERE id <= ?1 ORDER BY id DESC LIMIT 1), 0)
 ORDER BY id LIMIT ?2;
 
+-- name: settled_between
+SELECT id, n FROM settled
+WHERE id BETWEEN coalesce((SELECT id FROM settled WHERE id <= ?1 ORDER BY id DESC LIMIT 1), ?1)
+      AND ?2 AND id + n > ?1;
+
+-- name: dead_between
+SELECT id FROM dead WHERE id BETWEEN ? AND ?;
+
 -- name: count_ready
 SELECT key >> 42, sum(n) FROM ready GROUP BY key >> 42;
 
