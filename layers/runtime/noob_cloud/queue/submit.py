@@ -193,7 +193,7 @@ def gather(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Batch], int]:
     alike = _alike(entries) if len(entries) > 1 else None
     if alike is not None:
         return [alike], len(entries)
-    by_terms: dict[Any, Batch] = {}
+    batches: dict[Any, Batch] = {}
     batch: Batch | None = None
     last_rest: dict[str, Any] = {}
     for place, entry in enumerate(entries):
@@ -201,12 +201,27 @@ def gather(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Batch], int]:
         task = [rest.pop(name, _MISSING) for name in _OWN]
         if batch is None or rest != last_rest:
             last_rest = rest
-            recipe = Recipe.of(rest)
-            name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id)
-            batch = by_terms.setdefault(name, Batch(recipe))
+            batch = _batch_for(rest, batches)
         _check_own(task, place)
         batch.add(task, place)
-    return list(by_terms.values()), len(entries)
+    return list(dict.fromkeys(batches.values())), len(entries)
+
+
+def _batch_for(rest: dict[str, Any], batches: dict[Any, Batch]) -> Batch:
+    """The batch of entries with these terms; terms that were seen before are not checked again."""
+    as_given = tuple((k, tuple(v) if type(v) is list else v) for k, v in rest.items())
+    try:
+        known = batches.get(as_given)
+    except TypeError:  # a value that cannot be hashed: a set of tags, or a mistake
+        known, as_given = None, ()
+    if known is not None:
+        return known
+    recipe = Recipe.of(rest)
+    name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id)
+    batch = batches.setdefault(name, Batch(recipe))
+    if as_given:
+        batches[as_given] = batch
+    return batch
 
 
 def _alike(entries: list[Mapping[str, Any]]) -> Batch | None:
