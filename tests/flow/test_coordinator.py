@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import coordinator_processes as processes
 from coordinator_processes import OWNER, coordinator, log, until, worker
 
+from noob_cloud.codec.limits import DEFAULT
 from noob_cloud.exceptions import (
     AuthenticationError,
     ForbiddenError,
@@ -233,10 +234,10 @@ def test_request_that_is_sent_again_happens_once(tmp_path: Path) -> None:
         for again in ({}, {"Noob-Again": "1"}):
             answer = httpx.post(f"{made.url}/outcomes", content=done, headers=headers | again)
             assert answer.status_code == 200
-            settled = wire.from_frame(wire.Settled, answer.content, wire.DEFAULT_LIMITS)
+            settled = wire.from_frame(wire.Settled, answer.content, DEFAULT)
             assert settled.refused == []
         answer = httpx.post(f"{made.url}/outcomes", content=done, headers=headers)
-        settled = wire.from_frame(wire.Settled, answer.content, wire.DEFAULT_LIMITS)
+        settled = wire.from_frame(wire.Settled, answer.content, DEFAULT)
         assert settled.refused == [task.task_id]
 
 

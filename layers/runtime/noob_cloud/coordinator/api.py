@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 import noob_cloud
-from noob_cloud.coordinator import api_runs, by_hand, models, wire
-from noob_cloud.coordinator.desk import view
+from noob_cloud.coordinator import api_runs, by_hand, models, models_runs, wire
 from noob_cloud.coordinator.metrics import prometheus
+from noob_cloud.coordinator.outgoing import view
 from noob_cloud.coordinator.request import (
     FRAME_CONTENT,
     Caller,
@@ -90,10 +90,10 @@ async def stats(
 
 
 @router.get("/workers", tags=["look"], summary="List workers", responses=errors())
-async def workers(service: Service, _caller: Caller) -> models.WorkerList:
+async def workers(service: Service, _caller: Caller) -> models_runs.WorkerList:
     """List the workers heard of since the start: those alive first."""
     rows = [
-        models.WorkerBody(
+        models_runs.WorkerBody(
             worker_id=row.worker_id,
             identity=row.identity,
             tags=sorted(row.tags),
@@ -107,14 +107,14 @@ async def workers(service: Service, _caller: Caller) -> models.WorkerList:
         )
         for row in service.workers.rows()
     ]
-    return models.WorkerList(workers=rows)
+    return models_runs.WorkerList(workers=rows)
 
 
 @router.get(
     "/events",
     tags=["look"],
     summary="Follow what happens",
-    response_model=models.EventList,
+    response_model=models_runs.EventList,
     responses=errors() | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(
@@ -134,7 +134,7 @@ async def events(
     if "text/event-stream" in request.headers.get("accept", ""):
         return StreamingResponse(_stream(service, last), media_type="text/event-stream")
     found = await service.events.wait(last, min(wait, service.settings.max_wait))
-    return models.EventList(events=found, last=found[-1]["id"] if found else last)
+    return models_runs.EventList(events=found, last=found[-1]["id"] if found else last)
 
 
 async def _stream(service: Coordinator, last: int) -> AsyncIterator[str]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits
-from noob_cloud.coordinator import by_hand, models, wire
+from noob_cloud.coordinator import by_hand, models, models_runs, wire
 from noob_cloud.coordinator.records import RunRow, driver_of
 from noob_cloud.coordinator.request import (
     FRAME_CONTENT,
@@ -56,7 +56,7 @@ async def _parse(model: Any, request: Request) -> Any:
         raise DecodeError(f"{where}: {first['msg']}") from None
 
 
-def _source(given: models.NewTube) -> TubeSource:
+def _source(given: models_runs.NewTube) -> TubeSource:
     try:
         source = TubeSource.of(given.spec, input=given.input)
         return TubeSource.from_document(source.document)
@@ -74,29 +74,29 @@ def _source(given: models.NewTube) -> TubeSource:
     tags=["runs"],
     summary="Send a tube",
     responses=errors(403, 415),
-    openapi_extra=_json_or_frame(models.NewTube),
+    openapi_extra=_json_or_frame(models_runs.NewTube),
 )
-async def send_tube(request: Request, service: Service, caller: Caller) -> models.CidBody:
+async def send_tube(request: Request, service: Service, caller: Caller) -> models_runs.CidBody:
     """Keep a tube's document under its cid. Nothing of it is imported here."""
     caller.require("client", "worker")
     if media_type(request) == wire.JSON_TYPE:
-        given = await _parse(models.NewTube, request)
+        given = await _parse(models_runs.NewTube, request)
         cid = await service.do(lambda: service.records.put_tube(_source(given), _time(service)))
     else:
         body = await request.body()
         cid = await service.do(
             lambda: service.records.put_tube(TubeSource.from_document(body), _time(service))
         )
-    return models.CidBody(cid=cid)
+    return models_runs.CidBody(cid=cid)
 
 
 @router.get("/tubes", tags=["runs"], summary="List tubes", responses=errors())
 async def tubes(
     service: Service, _caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> list[models.TubeBody]:
+) -> list[models_runs.TubeBody]:
     """List the tubes known here, the latest first."""
     rows = await service.do(lambda: service.records.tubes(limit))
-    return [models.TubeBody(cid=a, name=b, bytes=c, created_at=d) for a, b, c, d in rows]
+    return [models_runs.TubeBody(cid=a, name=b, bytes=c, created_at=d) for a, b, c, d in rows]
 
 
 @router.get(
@@ -120,23 +120,25 @@ async def tube(cid: CidPath, service: Service, _caller: Caller) -> Response:
     tags=["runs"],
     summary="Run a tube without a client",
     responses=errors(403, 404, 415),
-    openapi_extra=_json_or_frame(models.NewRunBody),
+    openapi_extra=_json_or_frame(models_runs.NewRunBody),
     status_code=201,
 )
-async def new_run(request: Request, service: Service, caller: Caller, now: Now) -> models.RunBody:
+async def new_run(
+    request: Request, service: Service, caller: Caller, now: Now
+) -> models_runs.RunBody:
     """Submit a run; a worker drives it, another takes over when that one dies."""
     caller.require("client")
     if media_type(request) == wire.JSON_TYPE:
-        body = _of_json(await _parse(models.NewRunBody, request), service)
+        body = _of_json(await _parse(models_runs.NewRunBody, request), service)
     else:
         limits = Limits(total=service.settings.max_body)
         body = wire.from_frame(wire.NewRun, await request.body(), limits)
     return _run_body(await _add_run(service, caller, body, now))
 
 
-def _of_json(given: models.NewRunBody, service: Coordinator) -> wire.NewRun:
+def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun:
     tube = given.tube
-    if isinstance(tube, models.NewTube):
+    if isinstance(tube, models_runs.NewTube):
         source = _source(tube)
         service.do(lambda: service.records.put_tube(source, _time(service)))
         tube = source.cid
@@ -191,14 +193,14 @@ async def _add_run(
 @router.get("/runs", tags=["runs"], summary="List runs", responses=errors())
 async def runs(
     service: Service, _caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 50
-) -> models.RunList:
+) -> models_runs.RunList:
     """List runs, the latest first."""
     rows = await service.do(lambda: service.records.runs(limit))
-    return models.RunList(runs=[_run_body(row) for row in rows])
+    return models_runs.RunList(runs=[_run_body(row) for row in rows])
 
 
 @router.get("/runs/{run_id}", tags=["runs"], summary="Look at a run", responses=errors(404))
-async def run(run_id: RunPath, service: Service, _caller: Caller) -> models.RunBody:
+async def run(run_id: RunPath, service: Service, _caller: Caller) -> models_runs.RunBody:
     """Show how a run stands."""
     return _run_body(await service.do(lambda: service.records.run(run_id)))
 
@@ -230,7 +232,7 @@ async def cancel_run(
     "/runs/{run_id}/results",
     tags=["runs"],
     summary="Fetch results",
-    response_model=models.ResultPage,
+    response_model=models_runs.ResultPage,
     responses=errors(404) | {200: {"content": FRAME_CONTENT}},
 )
 async def results(
@@ -320,15 +322,17 @@ async def blob(cid: CidPath, request: Request, service: Service, _caller: Caller
 )
 async def put_blob(
     cid: CidPath, request: Request, service: Service, caller: Caller
-) -> models.CidBody:
+) -> models_runs.CidBody:
     """Keep bytes under their cid; refused if they have another."""
     caller.require("client", "worker")
     data = await request.body()
-    return models.CidBody(cid=await service.do(lambda: service.records.put_blob(cid, data)))
+    return models_runs.CidBody(cid=await service.do(lambda: service.records.put_blob(cid, data)))
 
 
-def _run_body(row: RunRow) -> models.RunBody:
-    return models.RunBody(**{name: getattr(row, name) for name in models.RunBody.model_fields})
+def _run_body(row: RunRow) -> models_runs.RunBody:
+    return models_runs.RunBody(
+        **{name: getattr(row, name) for name in models_runs.RunBody.model_fields}
+    )
 
 
 def _time(service: Coordinator) -> float:

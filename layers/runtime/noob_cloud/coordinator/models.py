@@ -17,7 +17,9 @@ Seconds = Annotated[float, Field(gt=0, le=_DAYS, allow_inf_nan=False)]
 _Epoch = Annotated[int, Field(ge=-(2**53), le=2**53, examples=[0])]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A request's body: of these types, and nothing else."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -44,7 +46,7 @@ class Health(BaseModel):
 # ---- tasks
 
 
-class NewTask(_Body):
+class NewTask(Body):
     """A task to submit."""
 
     model_config = ConfigDict(
@@ -81,7 +83,7 @@ class NewTask(_Body):
     )
 
 
-class NewTasks(_Body):
+class NewTasks(Body):
     """Tasks to submit in one commit."""
 
     tasks: list[NewTask] = Field(max_length=10_000)
@@ -98,7 +100,7 @@ class Ids(BaseModel):
     ids: list[int] = Field(examples=[[17, 18]])
 
 
-class TokenBody(_Body):
+class TokenBody(Body):
     """The fencing token of a lease."""
 
     epoch: int = Field(ge=0, lt=1 << 62, examples=[0])
@@ -139,7 +141,7 @@ class TaskList(BaseModel):
     tasks: list[TaskBody]
 
 
-class ClaimBody(_Body):
+class ClaimBody(Body):
     """Who claims, and what."""
 
     worker_id: WorkerId
@@ -157,7 +159,7 @@ class ClaimBody(_Body):
     )
 
 
-class OutcomeBody(_Body):
+class OutcomeBody(Body):
     """What became of one claimed task."""
 
     model_config = ConfigDict(
@@ -179,7 +181,7 @@ class OutcomeBody(_Body):
     retryable: bool = True
 
 
-class OutcomesBody(_Body):
+class OutcomesBody(Body):
     """Outcomes of claimed tasks, and a claim in the same commit."""
 
     worker_id: WorkerId
@@ -195,14 +197,14 @@ class SettledBody(BaseModel):
     tasks: list[TaskBody]
 
 
-class HeldBody(_Body):
+class HeldBody(Body):
     """A claimed task."""
 
     task_id: TaskId
     token: TokenBody
 
 
-class BeatBody(_Body):
+class BeatBody(Body):
     """A worker's sign of life."""
 
     worker_id: WorkerId
@@ -219,7 +221,7 @@ class BeatenBody(BaseModel):
     cancelled: list[int] = Field(description="Those of `lost` that somebody cancelled.")
 
 
-class WaitBody(_Body):
+class WaitBody(Body):
     """Tasks whose outcome is wanted."""
 
     ids: list[TaskId] = Field(max_length=10_000)
@@ -233,7 +235,7 @@ class CancelledBody(BaseModel):
     cancelled: bool
 
 
-class RedriveBody(_Body):
+class RedriveBody(Body):
     """Which dead letters to bring back."""
 
     task_ids: list[TaskId] | None = Field(default=None, description="null: all of them")
@@ -245,14 +247,14 @@ class RedrivenBody(BaseModel):
     redriven: list[int]
 
 
-class RateBody(_Body):
+class RateBody(Body):
     """So many in so many seconds."""
 
     tasks: int = Field(ge=1, le=1_000_000_000, examples=[10])
     seconds: Seconds = Field(examples=[1.0])
 
 
-class LimitBody(_Body):
+class LimitBody(Body):
     """Limits of a key; with neither it is unlimited."""
 
     key: Name
@@ -282,127 +284,3 @@ class StatsBody(BaseModel):
     history: list[dict[str, float]] = Field(description="The same for each of the latest seconds.")
     waiting_claims: int = Field(description="Workers that wait for a task.")
     started_at: float
-
-
-# ---- tubes, runs, workers, events
-
-
-class NewTube(_Body):
-    """A tube's specification as JSON."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "spec": {
-                    "noob_id": "by-hand",
-                    "noob_model": "noob.tube.TubeSpecification",
-                    "noob_version": "1003.0.2",
-                    "nodes": {"count": {"type": "itertools.count"}},
-                }
-            }
-        }
-    )
-    spec: dict[str, Any] = Field(description="The specification, as its YAML file has it.")
-    input: dict[str, Any] = Field(default={}, description="Tube-scoped inputs.")
-
-
-class CidBody(BaseModel):
-    """The name of what was kept."""
-
-    cid: Cid
-
-
-class TubeBody(BaseModel):
-    """A tube that is known here."""
-
-    cid: Cid
-    name: str
-    bytes: int
-    created_at: float
-
-
-class NewRunBody(_Body):
-    """A run without a client: a worker drives it."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"tube": "bafkr4ih...", "n": 100}})
-    tube: Cid | NewTube = Field(description="cid of a tube sent before, or the tube itself.")
-    n: int | None = Field(default=None, ge=0, le=1 << 40, description="Epochs.")
-    inputs: list[dict[str, Any]] | None = Field(
-        default=None, max_length=100_000, description="Process-scoped input of each epoch."
-    )
-    run_id: RunId | None = Field(default=None, description="The same id adds nothing.")
-    placement: dict[str, Any] | None = Field(
-        default=None, description="What NAME.cloud.yaml beside the tube says."
-    )
-    priority: Literal["CRITICAL", "HIGH", "NORMAL", "LOW"] = "NORMAL"
-    affinity_tags: list[Tag] = Field(
-        default=[], max_length=64, description="Of the worker that drives the run."
-    )
-
-
-class RunBody(BaseModel):
-    """A run, as it stands."""
-
-    run_id: RunId
-    tube: Cid
-    n: int | None
-    total: int | None = Field(description="Results to come, where that is known.")
-    task_id: int = Field(description="Its driver's task.")
-    created_at: float
-    created_by: str
-    status: str = Field(description="waiting, running, completed, failed or cancelled")
-    finished_at: float | None
-    error: str | None
-    traceback: str | None
-    done: int = Field(description="Results so far.")
-    worker_id: str | None = Field(description="Who drives it.")
-
-
-class RunList(BaseModel):
-    """Runs, the latest first."""
-
-    runs: list[RunBody]
-
-
-class ResultBody(BaseModel):
-    """One result of a run."""
-
-    position: int
-    cid: Cid
-    value: Any = Field(default=None, description="Shown by its repr where JSON has none such.")
-
-
-class ResultPage(BaseModel):
-    """A page of results."""
-
-    results: list[ResultBody]
-    page: int
-    total: int = Field(description="Results that the run has so far.")
-
-
-class WorkerBody(BaseModel):
-    """A worker that the coordinator has heard of."""
-
-    worker_id: WorkerId
-    identity: str = Field(description="Whose token it uses.")
-    tags: list[str]
-    first_seen: float
-    last_seen: float
-    running: int
-    claimed: int
-    completed: int
-    failed: int
-    lost: bool
-
-
-class WorkerList(BaseModel):
-    """Workers, those alive first."""
-
-    workers: list[WorkerBody]
-
-
-class EventList(BaseModel):
-    """What happened, in order."""
-
-    events: list[dict[str, Any]]
-    last: int = Field(description="Ask for what comes after it next.")

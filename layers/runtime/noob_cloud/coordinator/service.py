@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from noob_cloud.blobs import BlobStore, FolderStore, MemoryStore
 from noob_cloud.coordinator import wire
-from noob_cloud.coordinator.desk import Desk, view
+from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
+from noob_cloud.coordinator.outgoing import view
 from noob_cloud.coordinator.records import Records
 from noob_cloud.coordinator.waiting import Claims, Settlements
 from noob_cloud.coordinator.workers import WorkerRow, Workers
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _KEPT_SECONDS = 300
 _REQUESTS_KEPT = 3600.0
 """How long, in seconds, a request is remembered so that it does not happen twice."""
+_CLEANUP_SECONDS = 60.0
 _SLOWEST = 1.0
 """Longest pause of the upkeep, in seconds."""
 
@@ -267,7 +269,7 @@ class Coordinator:
 
     async def _upkeep(self) -> None:
         before = Counts()
-        next_second = time() + 1.0
+        next_second = next_cleanup = time() + 1.0
         while True:
             due = await self.writer.do(self.desk.due_in)
             await asyncio.sleep(max(0.05, min(_SLOWEST, due, next_second - time())))
@@ -281,7 +283,9 @@ class Coordinator:
                 self.events.add("worker.lost", worker_id=row.worker_id)
             for task_id, run_id in list(self.open_runs.items()):
                 await self.look_at_run(task_id, run_id)
-            if int(next_second) % 60 == 0:
+            if next_second >= next_cleanup:
+                next_cleanup = next_second + _CLEANUP_SECONDS
+                await self.writer.do(self.desk.cleanup)
                 await self.writer.do(lambda: self.records.forget_requests(time() - _REQUESTS_KEPT))
 
     def _count(self, before: Counts) -> Counts:

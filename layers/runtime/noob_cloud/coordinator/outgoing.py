@@ -1,0 +1,117 @@
+"""The queue's tasks as they leave for a client: columns of rows, values as they are stored."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from msgspec.msgpack import Ext
+
+from noob_cloud.coordinator import wire
+from noob_cloud.queue import bodies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from noob_cloud.queue.bodies import Chunk
+    from noob_cloud.queue.stored import Place, StoredTask
+    from noob_cloud.task import Task
+
+_ENDLESS = float("inf")
+_place_of = attrgetter("_place")
+
+
+def lots(tasks: Iterable[StoredTask]) -> list[wire.Lot]:
+    """Return claimed tasks as columns, without unpacking a payload."""
+    return [_lot(place, [task.task_id for task in run]) for place, run in groupby(tasks, _place_of)]
+
+
+def _lot(place: Place, ids: list[int]) -> wire.Lot:
+    nodes, epochs, payloads = _columns(place.chunk, ids[0], ids[-1])
+    if payloads is not None:
+        payloads = [outward(payload) for payload in payloads]
+    token = place.token
+    assert token is not None  # noqa: S101 - a claimed task has one
+    return wire.Lot(
+        ids,
+        nodes,
+        epochs if all(type(x) is int for x in epochs) else [outward(x) for x in epochs],
+        payloads,
+        (token.epoch, token.attempt),
+        terms_of(place),
+        place.lease_expires_at,
+        place.chunk.created_at,
+        place.available_at,
+        _uniques(place.chunk, ids),
+    )
+
+
+def _uniques(chunk: Chunk, ids: list[int]) -> list[str | None] | None:
+    if len(chunk._content()) == 3:  # noqa: SLF001, PLR2004 - without a column of keys
+        return None
+    return [chunk.unique(task_id) for task_id in ids]
+
+
+def _columns(
+    chunk: Chunk, low: int, high: int
+) -> tuple[list[str] | str, list[Any], list[Any] | None]:
+    """Return the nodes, epochs and packed payloads of neighbouring tasks of one chunk."""
+    nodes, epochs, payloads = chunk._content()[:3]  # noqa: SLF001 - columns, not one task's fields
+    if chunk.first == chunk.last:
+        return nodes, [epochs], None if payloads is None else [payloads]
+    part = slice(low - chunk.first, high - chunk.first + 1)
+    return (
+        nodes if type(nodes) is str else nodes[part],
+        epochs[part],
+        None if payloads is None else payloads[part],
+    )
+
+
+def terms_of(place: Place) -> wire.Options:
+    """Return how a task is scheduled."""
+    terms, chunk = place.terms, place.chunk
+    return wire.Options(
+        terms.priority,
+        tuple(terms.affinity),
+        tuple(terms.required),
+        terms.timeout_seconds,
+        terms.max_retries,
+        0.0,
+        chunk.key,
+        chunk.run_id,
+        None if terms.queue_timeout == _ENDLESS else terms.queue_timeout,
+    )
+
+
+def outward(packed: Any) -> Any:
+    """Return a stored value as it travels: a frame stays one, a large one its cid."""
+    if type(packed) is not Ext:
+        return packed
+    return Ext(wire.BLOB if packed.code == bodies.CID else wire.PACKED, packed.data)
+
+
+def view(task: Task) -> wire.View:
+    """Return everything about one task as it travels."""
+    place: Place = _place_of(task)
+    token = place.token
+    node, epoch, payload = place.chunk.fields(task.task_id)
+    return wire.View(
+        task.task_id,
+        node,
+        outward(epoch),
+        outward(payload),
+        terms_of(place),
+        place.status.value,
+        None if token is None else (token.epoch, token.attempt),
+        place.worker_id,
+        place.lease_expires_at,
+        place.chunk.created_at,
+        place.available_at,
+        place.started_at,
+        place.finished_at,
+        outward(place.results),
+        place.error,
+        place.traceback,
+        place.chunk.unique(task.task_id),
+    )
