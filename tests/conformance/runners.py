@@ -100,9 +100,7 @@ def _distributed(stack: ExitStack) -> Factory:
     from noob_cloud.runner import DistributedRunner  # noqa: PLC0415 -- may not exist yet
 
     folder = Path(stack.enter_context(TemporaryDirectory()))
-    workers = [
-        stack.enter_context(worker_server(folder, name, max_tasks=8))[0] for name in ("w1", "w2")
-    ]
+    workers = [stack.enter_context(worker_server(folder, name))[0] for name in ("w1", "w2")]
     return lambda tube: DistributedRunner(tube, workers=workers)
 
 

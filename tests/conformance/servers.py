@@ -86,7 +86,7 @@ def wait_for_health(url: str, started: subprocess.Popen[bytes], log: Path | None
 
 @contextmanager
 def worker_server(
-    folder: Path, name: str = "w", *, tags: str = "", max_tasks: int = 4, coordinator: str = ""
+    folder: Path, name: str = "w", *, tags: str = "", max_tasks: int = 2, coordinator: str = ""
 ) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
     """A worker server: its WorkerConfig and its process."""
     from noob_cloud.runner import WorkerConfig  # noqa: PLC0415 -- may not exist yet

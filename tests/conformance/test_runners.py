@@ -131,6 +131,29 @@ def test_generated_tubes_give_what_upstream_gives(make: Factory, kind: Kind) -> 
     run()
 
 
+LEFT_TO_UPSTREAM = {"map_empty", "map_noevent", "map_optional"}
+"""Tubes of whose epochs a rest is ordered by upstream's scheduler core: where no event comes
+inside of a map, upstream's order depends on what was emitted."""
+
+
+def test_tubes_take_the_compiled_path() -> None:
+    """Every tube runs compiled; whatever was left to upstream's core is named here."""
+    needs("noob_cloud.runner.synchronous")
+    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 -- may not exist yet
+
+    left = {}
+    for case in CASES:
+        runner = SynchronousRunner(case.tube())
+        for feed in case.feeds or ({},) * case.n:
+            checks.attempt(lambda runner=runner, feed=feed: runner.process(**feed))
+        rows = runner.explain()
+        runner.deinit()
+        assert [row.node for row in rows if row.how != "compiled"] == [], case.id
+        if runner.engine.left_to_core:
+            left[case.id] = runner.engine.left_to_core
+    assert set(left) <= LEFT_TO_UPSTREAM, left
+
+
 # ---- the suite itself
 
 

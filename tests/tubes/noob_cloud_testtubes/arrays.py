@@ -53,6 +53,7 @@ def _arrays() -> list[Case]:
                 o=node("overwrite", "image=b.value"),
                 out=result("o=o.value"),
             ),
+            overwrites=True,
         ),
     ]
 

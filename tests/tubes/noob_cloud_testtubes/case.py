@@ -23,8 +23,8 @@ class Case:
     feeds: tuple[dict[str, Any], ...] | None = None
     """Process-scoped input for each call; such a tube cannot `run` or `iter` without."""
     n: int = 6
-    slow: bool = False
-    """Sleeps, so that one runner at most needs it."""
+    overwrites: bool = False
+    """A node writes into what another emitted: seen where both share the memory, only there."""
 
     def tube(self) -> Tube:
         """A fresh tube: loading changes the specification it is given."""
