@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .conformance.runners import needs
 from .conformance.servers import worker_server
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
     """Two worker servers on this machine, as their WorkerConfigs."""
-    needs("noob_cloud.runner.worker_server")
     folder = tmp_path_factory.mktemp("workers")
     with worker_server(folder, "one") as (one, _), worker_server(folder, "two") as (two, _):
         yield [one, two]

@@ -7,12 +7,21 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+
+from noob_cloud.executors.process import ProcessExecutor
+from noob_cloud.runner import (
+    DistributedRunner,
+    ExecutorRunner,
+    MultiProcessRunner,
+    QueuedRunner,
+    SynchronousRunner,
+    TaskQueue,
+)
 
 from .servers import TOKEN, coordinator, queue_worker, worker_server
 
@@ -45,46 +54,24 @@ class Kind:
             yield self.start(stack)
 
 
-def needs(*modules: str) -> None:
-    """Skip, with the reason, while a part does not exist yet."""
-    for module in modules:
-        try:
-            import_module(module)
-        except ImportError as error:
-            pytest.skip(f"{module} cannot be imported: {error}")
-
-
 def _sync(stack: ExitStack) -> Factory:
-    needs("noob_cloud.runner.synchronous")
-    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 -- may not exist yet
-
     return SynchronousRunner
 
 
 def _multiprocess(stack: ExitStack) -> Factory:
-    needs("noob_cloud.executors.process", "noob_cloud.runner.multiprocess")
-    from noob_cloud.executors.process import ProcessExecutor  # noqa: PLC0415 -- may not exist yet
-    from noob_cloud.runner import MultiProcessRunner  # noqa: PLC0415
-
     # One pool for the session; that a runner opens and closes its own has tests elsewhere.
     pool = stack.enter_context(ProcessExecutor(max_workers=2))
     return lambda tube: MultiProcessRunner(tube, executor=pool)
 
 
 def _process_pool(stack: ExitStack) -> Factory:
-    needs("noob_cloud.runner.executor", "noob_cloud.worker.execute")
-    from noob_cloud.runner import ExecutorRunner  # noqa: PLC0415 -- may not exist yet
-
     context = multiprocessing.get_context("spawn")
     pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=context))
     return lambda tube: ExecutorRunner(tube, executor=pool)
 
 
 def _dask(stack: ExitStack) -> Factory:
-    needs("distributed", "noob_cloud.runner.executor", "noob_cloud.worker.execute")
     from distributed import Client, LocalCluster  # noqa: PLC0415 -- takes a second
-
-    from noob_cloud.runner import ExecutorRunner  # noqa: PLC0415 -- may not exist yet
 
     cluster = stack.enter_context(
         LocalCluster(
@@ -96,18 +83,12 @@ def _dask(stack: ExitStack) -> Factory:
 
 
 def _distributed(stack: ExitStack) -> Factory:
-    needs("noob_cloud.runner.worker_server", "noob_cloud.runner.distributed")
-    from noob_cloud.runner import DistributedRunner  # noqa: PLC0415 -- may not exist yet
-
     folder = Path(stack.enter_context(TemporaryDirectory()))
     workers = [stack.enter_context(worker_server(folder, name))[0] for name in ("w1", "w2")]
     return lambda tube: DistributedRunner(tube, workers=workers)
 
 
 def _queued(stack: ExitStack) -> Factory:
-    needs("noob_cloud.runner.queued", "noob_cloud.worker.claim", "noob_cloud.cli")
-    from noob_cloud.runner import QueuedRunner, TaskQueue  # noqa: PLC0415 -- may not exist yet
-
     path = Path(stack.enter_context(TemporaryDirectory())) / "queue.db"
     queue = TaskQueue(persistent=True, db_path=str(path))
     stack.callback(queue.close)
@@ -117,9 +98,6 @@ def _queued(stack: ExitStack) -> Factory:
 
 
 def _queued_remote(stack: ExitStack) -> Factory:
-    needs("noob_cloud.runner.queued", "noob_cloud.coordinator.app", "noob_cloud.queue.remote")
-    from noob_cloud.runner import QueuedRunner  # noqa: PLC0415 -- may not exist yet
-
     folder = Path(stack.enter_context(TemporaryDirectory()))
     patch = stack.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("NOOB_CLOUD_TOKEN", TOKEN)

@@ -10,9 +10,11 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
+
+from noob_cloud.runner import WorkerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +89,8 @@ def wait_for_health(url: str, started: subprocess.Popen[bytes], log: Path | None
 @contextmanager
 def worker_server(
     folder: Path, name: str = "w", *, tags: str = "", max_tasks: int = 2, coordinator: str = ""
-) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
+) -> Iterator[tuple[WorkerConfig, subprocess.Popen[bytes]]]:
     """A worker server: its WorkerConfig and its process."""
-    from noob_cloud.runner import WorkerConfig  # noqa: PLC0415 -- may not exist yet
-
     port = free_port()
     log = folder / f"worker-{name}.log"
     arguments = ["-m", "noob_cloud.runner.worker_server", "--host", "127.0.0.1"]

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from noob_cloud_testtubes import CASES, EXHAUSTING, FAILURES, HANGING, Case, Failure
 
+from noob_cloud.runner import SynchronousRunner
+
 from . import checks
 from .generate import cases
 from .mutants import mutants
 from .observe import Factory, Oracle
-from .runners import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,9 +139,6 @@ inside of a map, upstream's order depends on what was emitted."""
 
 def test_tubes_take_the_compiled_path() -> None:
     """Every tube runs compiled; whatever was left to upstream's core is named here."""
-    needs("noob_cloud.runner.synchronous")
-    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 -- may not exist yet
-
     left = {}
     for case in CASES:
         runner = SynchronousRunner(case.tube())
@@ -160,9 +158,6 @@ def test_tubes_take_the_compiled_path() -> None:
 @pytest.mark.parametrize("name", sorted(mutants(Oracle)))
 def test_suite_notices_a_broken_runner(name: str) -> None:
     """Each broken runner fails its check, on which the sound one passes."""
-    needs("noob_cloud.runner.synchronous")
-    from noob_cloud.runner import SynchronousRunner  # noqa: PLC0415 -- may not exist yet
-
     broken, check = mutants(SynchronousRunner)[name]
     check(SynchronousRunner)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
