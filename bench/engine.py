@@ -7,15 +7,13 @@ median of the rounds' ratios. `first` rows are a tube loaded from its specificat
 first result.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator  # noqa: TC003 - nodes are read at run time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
 

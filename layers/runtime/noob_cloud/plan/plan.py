@@ -25,7 +25,8 @@ class Plan:
 
     Args:
         tube: the tube. Enabling or disabling a node makes the plan stale: see `fresh`.
-        placement: a `Placement`, a mapping, a path, or None for the file beside the tube, if any.
+        placement: a `Placement`, a mapping, the path of a file (`Placement.beside(tube_path)`
+            finds it), or None: every node runs anywhere.
         fuse: whether chains of stateless nodes with the same placement become one stage.
 
     Raises:
