@@ -5,15 +5,15 @@ from __future__ import annotations
 import traceback as tracebacks
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud.queue import claims, leases, look, outcomes, submit, timers
+from noob_cloud.queue import claims, leases, outcomes, submit, timers
 from noob_cloud.queue.bodies import pack
-from noob_cloud.queue.upkeep import Upkeep
+from noob_cloud.queue.questions import Questions
 from noob_cloud.task import Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from noob_cloud.queue.interface import HeartbeatReply, QueueStats, TaskRef
+    from noob_cloud.queue.interface import HeartbeatReply, TaskRef
     from noob_cloud.queue.stored import StoredTask
     from noob_cloud.queue.terms import Terms
 
@@ -21,7 +21,7 @@ RECIPES = 1000
 """So many ways to schedule a task are remembered as checked."""
 
 
-class TaskQueue(Upkeep):
+class TaskQueue(Questions):
     """A queue of tasks that survives crashes, shared by any number of threads and processes.
 
     Args:
@@ -378,58 +378,3 @@ class TaskQueue(Upkeep):
         found = self._run(lambda: outcomes.redrive(self._ledger, wanted))
         self._tell()
         return found
-
-    # ---- looking
-
-    def get_task(self, task_id: int, *, decode: bool = True) -> Task:
-        """Everything about one task, its result included."""
-        return self._look(lambda now: look.get(self._ledger, task_id, now, decode=decode))
-
-    def list_tasks(
-        self,
-        status: TaskStatus | str | None = None,
-        run_id: str | None = None,
-        *,
-        limit: int = 100,
-        after: int = 0,
-        decode: bool = True,
-    ) -> list[Task]:
-        """Tasks in the order of their ids, beginning behind `after`."""
-        wanted = None if status is None else TaskStatus(status)
-        found = self._look(
-            lambda now: look.listing(
-                self._ledger, wanted, run_id, (limit, after), now, decode=decode
-            )
-        )
-        return list(found)
-
-    def stats(self) -> QueueStats:
-        """How many tasks are where."""
-        return self._look(lambda now: look.stats(self._ledger, now))
-
-    def wait_settled(
-        self,
-        task_ids: Iterable[int],
-        timeout: float | None = None,
-        *,
-        at_least: int | None = None,
-        decode: bool = True,
-    ) -> list[Task]:
-        """Those of `task_ids` that have an outcome, as soon as all (or `at_least`) have one.
-
-        After `timeout` seconds, those that have one by then.
-        """
-        wanted = list(dict.fromkeys(task_ids))
-        left = set(wanted)
-        found: dict[int, Task] = {}
-        enough = len(wanted) if at_least is None else min(at_least, len(wanted))
-        self._look(lambda _: look.check_known(self._ledger, wanted))
-
-        def ask() -> bool | None:
-            new = self._look(lambda now: look.settled_among(self._ledger, left, now, decode=decode))
-            found.update((task.task_id, task) for task in new)
-            left.difference_update(found)
-            return len(found) >= enough or None
-
-        self._until(ask, timeout)
-        return [found[task_id] for task_id in wanted if task_id in found]
