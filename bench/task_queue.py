@@ -1,7 +1,7 @@
 # ruff: noqa: A005 - run as a script; it takes its folder from the path before it imports
 """The task queue beside huey and honker: ratios from interleaved rounds on the same work.
 
-    python bench/queue.py [--json] [--rounds 7] [--rows single,batch,...] [--scale 1.0]
+    python bench/task_queue.py [--json] [--rounds 7] [--rows single,batch,...] [--scale 1.0]
 
 One unit of work is enqueue + claim + done with a payload of 100 bytes and a result of one byte, on
 one file. A ratio is the median of the ratios of neighbouring measurements. Huey is measured at its
