@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
-from noob.event import MetaEventType, MetaSignal
 from noob.exceptions import InputMissingError
 from noob.types import RunnerContext
 from noob.utils import iscoroutinefunction_partial
 from noob_core.exceptions import SchedulerExhaustedError
 
+from noob_cloud.engine.announce import Announcer
+from noob_cloud.engine.assets import Assets
 from noob_cloud.engine.calls import NO_EVENT, Loops, OddValueError, bind
 from noob_cloud.engine.compiled import Compiled
 from noob_cloud.engine.drive import Drive
@@ -28,14 +29,14 @@ from noob_cloud.plan.plan import Plan
 from noob_cloud.task import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from noob import Tube
     from noob.event import Event, MetaEvent
     from noob.runner import TubeRunner
     from noob_core import Epoch
 
-    from noob_cloud.engine.frame import Emitted, Frame
+    from noob_cloud.engine.frame import Frame
     from noob_cloud.plan.graph import Graph, Step
     from noob_cloud.plan.nouns import Call, Row, Turn
 
@@ -44,7 +45,7 @@ _ENDED = "_noob_cloud_ended"
 """On a scheduler: the core that has to order its epochs from now on, and why."""
 
 
-class Engine:
+class Engine(Assets, Announcer):
     """Run a tube's epochs: all here, or with remote stages handed out.
 
     Args:
@@ -229,59 +230,10 @@ class Engine:
         """Call a node."""
         return self._calls[step.id](*args, **kwargs)
 
-    # ---- assets
-
-    @contextmanager
-    def node_assets(self, step: Step) -> Iterator[None]:
-        """Enter the node-scoped assets of a step, once, and leave them whatever happens."""
-        entered: list[Any] = []
-        try:
-            for name in step.assets:
-                asset = self.tube.state.assets[name]
-                if asset.scope is AssetScope.node:
-                    asset.init()
-                    entered.append(asset)
-            yield
-        finally:
-            for asset in reversed(entered):
-                asset.deinit()
-
-    def asset_values(self, step: Step) -> dict[str, Any]:
-        """Return the assets that a step is given: none at all where all of them are None."""
-        if not step.assets:
-            return {}
-        assets = self.tube.state.assets
-        values = {name: assets[name].obj for name in step.assets if name in assets}
-        return {} if all(value is None for value in values.values()) else values
-
-    def update_assets(self, step: Step, events: Sequence[Emitted]) -> None:
-        """Store what a step emitted in the assets that depend on it."""
-        if not step.updates:
-            return
-        names = {self.graph.names[slot][1]: [] for slot, _ in step.updates}  # type: dict[str, list[str]]
-        for slot, asset in step.updates:
-            names[self.graph.names[slot][1]].append(asset)
-        for epoch, node, signal, value in events:
-            if node == step.id and not isinstance(value, MetaSignal):
-                for asset in names.get(signal, ()):
-                    self.update_asset(asset, value, epoch)
-
-    def update_asset(self, asset: str, value: Any, epoch: Epoch) -> None:
-        """Store a value in one asset."""
-        state = self.tube.state
-        state.assets[asset].update(value=value, epoch=epoch, copy=asset not in state.nocopy_deps)
-
     def take_returned(self, step: Step) -> tuple[list[Any], dict[str, tuple[Any, Any]]]:
         """Empty a return node of a class of its own."""
         value = step.node.get(keep=False)  # type: ignore[attr-defined]
         return [value], {}
-
-    # ---- events
-
-    def event(self, emitted: Emitted) -> Event[Any]:
-        """Make the event that says what was emitted."""
-        epoch, node, signal, value = emitted
-        return self.store.event_maker.new_event(value, epoch, node_id=node, signal=signal)
 
     def watch(self, *, live: bool) -> None:
         """Have callbacks called: while an epoch runs, or (see `finish`) after it.
@@ -297,24 +249,6 @@ class Engine:
             self.number = max(number, self.number)
             if self.running:
                 self._bind()
-
-    def announce(self, events: Sequence[Emitted], ended: Sequence[Epoch]) -> None:
-        """Call the callbacks, if they are called while the epoch runs."""
-        if not self.watched:
-            return
-        for emitted in events:
-            event = self.store.made(emitted)
-            for callback in self.callbacks:
-                callback(event)
-        self.announce_end(ended)
-
-    def announce_end(self, ended: Sequence[Epoch]) -> None:
-        """Call the callbacks for epochs that have ended."""
-        maker = self.tube.scheduler.event_maker
-        for epoch in ended:
-            meta = maker.new_meta_event(epoch, MetaEventType.EpochEnded, epoch)
-            for callback in self.callbacks:
-                callback(meta)
 
     # ---- epochs
 
@@ -473,23 +407,6 @@ class Engine:
             row if row.where == "off" else replace(row, how="scheduler", why=row.why + why)
             for row in rows
         ]
-
-    @contextmanager
-    def epoch_assets(self) -> Iterator[Callable[[], None]]:
-        """Leave the assets of the epoch's scope, once they have been entered."""
-        assets = self.tube.state.scope_to_assets.get(AssetScope.process, [])
-        entered: list[Any] = []
-
-        def enter() -> None:
-            for asset in assets:
-                asset.init()
-                entered.append(asset)
-
-        try:
-            yield enter
-        finally:
-            for asset in entered:
-                asset.deinit()
 
 
 def _with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:
