@@ -21,9 +21,6 @@ import tempfile
 import time
 from pathlib import Path
 
-# a script's folder is where modules are looked for first, and here lies a queue.py
-sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).parent.resolve()]
-
 TOKEN = "bench-token-0123456789"
 PAYLOAD = b"x" * 100
 

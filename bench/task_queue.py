@@ -1,4 +1,3 @@
-# ruff: noqa: A005 - run as a script; it takes its folder from the path before it imports
 """The task queue beside huey and honker: ratios from interleaved rounds on the same work.
 
     python bench/task_queue.py [--json] [--rounds 7] [--rows single,batch,...] [--scale 1.0]
@@ -25,12 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# as a script this file's folder comes first, and this file would be the standard library's `queue`
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent]
+from huey.storage import SqliteStorage
 
-from huey.storage import SqliteStorage  # noqa: E402 - see above
-
-from noob_cloud.queue import TaskQueue  # noqa: E402
+from noob_cloud.queue import TaskQueue
 
 if TYPE_CHECKING:
     import sqlite3
