@@ -151,13 +151,13 @@ class TubeSource:
         Raises:
             TubeRefusedError: The tube names another module. Nothing has been imported then.
         """
-        from noob import Tube  # noqa: PLC0415 - upstream is heavy
+        from noob_cloud.plan import load_tube  # noqa: PLC0415 - upstream is heavy
 
         value = self.value
         _check_shape(value)
         if allowed_modules is not None:
             self.check(allowed_modules)
-        return Tube.from_specification(value["spec"], input=value["input"])
+        return load_tube(value["spec"], input=value["input"])
 
     def check(self, allowed_modules: Collection[str]) -> None:
         """Refuse the tube if it may do more than run what `allowed_modules` define.

@@ -24,11 +24,11 @@ def load(source: str, pairs: Iterable[str] | None = None) -> Tube:
     Raises:
         UsageError: there is no such tube, or it cannot be loaded; the sentence says why.
     """
-    from noob import Tube  # noqa: PLC0415 - only commands that need a tube pay for it
+    from noob_cloud.plan import load_tube  # noqa: PLC0415 - only commands that need a tube pay
 
     inputs = _prepare(source, pairs)
     try:
-        return Tube.from_specification(source, input=inputs)
+        return load_tube(source, input=inputs)
     except Exception as error:
         raise _refuse(source, error) from error
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from noob import Tube
 from noob.event import MetaSignal
 from noob.exceptions import ExtraInputWarning
+
+from noob_cloud.plan.load import load_tube
 
 if TYPE_CHECKING:
     from noob.node.tube import TubeNode
@@ -24,7 +25,7 @@ def start_nested(node: TubeNode, context: Any) -> None:
     params = collection.get_node_params({k: v for k, v in given.items() if k != "tube"})
     extra = {k: v for k, v in (node.__pydantic_extra__ or {}).items() if k not in params}
     with warnings.catch_warnings(action="ignore", category=ExtraInputWarning):
-        node._tube = Tube.from_specification(  # noqa: SLF001 - as its own init does
+        node._tube = load_tube(  # noqa: SLF001 - as its own init does
             node.tube, input={**collection.chain, **params, **extra}
         )
     node._runner = SynchronousRunner(tube=node._tube)  # noqa: SLF001 - as its own init does

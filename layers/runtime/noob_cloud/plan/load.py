@@ -19,14 +19,14 @@ from noob_core import Scheduler as Core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from os import PathLike
 
     from noob.edge import Edge
     from noob.node import NodeSpecification
 
 
 def load_tube(
-    spec: TubeSpecification | Mapping[str, Any] | str | Path,
+    spec: TubeSpecification | Mapping[str, Any] | str | PathLike[str],
     input: dict[str, Any] | None = None,  # noqa: A002 - upstream's name
 ) -> Tube:
     """Load a tube: what upstream's `Tube.from_specification` returns, sooner.
