@@ -623,3 +623,17 @@ def test_bad_arguments(queue: Queue, arguments: dict[str, object], message: str)
     with pytest.raises((ValueError, TypeError), match=message):
         queue.submit_many([{"node_id": "n", "epoch": 0}, {"node_id": "n", "epoch": 0, **arguments}])
     assert queue.stats().live == 0
+
+
+def test_start_keeps_the_length_of_the_lease(queue: Queue, clock: FakeClock) -> None:
+    """A worker that asked for a short lease and dies behind `start` is replaced as soon."""
+    queue.submit_task("blur", 0)
+    task = queue.claim_task("w1", lease_seconds=2.0)
+    assert task is not None
+    queue.start_task(task)
+
+    clock.advance(2.5)
+
+    again = queue.claim_task("w2")
+    assert again is not None
+    assert again.attempt == 2

@@ -84,7 +84,8 @@ class Drivers:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the runs are handed back."""
-        self._thread.join(timeout)
+        if self._thread.ident is not None:  # a signal may come before the start
+            self._thread.join(timeout)
 
     def _drive(self, task: Task, stop: Stop) -> Reply:
         payload = task.payload

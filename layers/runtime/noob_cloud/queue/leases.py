@@ -38,7 +38,10 @@ def runs(ids: list[int], tokens: list[Token | None]) -> list[Run]:
 
 
 def start(ledger: Ledger, wanted: Iterable[Run], lease_seconds: float, now: float) -> list[int]:
-    """Mark tasks as running, their run timeout counted from now; return the ids that are lost."""
+    """Mark tasks as running, their run timeout counted from now; return the ids that are lost.
+
+    It is a sign of life, worth another lease of the length that was asked for at the claim.
+    """
     lost: list[int] = []
     for low, high, token in wanted:
         for piece in ledger.held(low, high, token):
@@ -46,7 +49,8 @@ def start(ledger: Ledger, wanted: Iterable[Run], lease_seconds: float, now: floa
                 lost.append(piece)
             elif piece.row.started_at is None:
                 timeout = ledger.words.terms(piece.row.terms).timeout_seconds
-                expires = min(now + lease_seconds, now + timeout)
+                asked = piece.row.expires_at - piece.row.granted_at
+                expires = now + min(lease_seconds, timeout, max(asked, 0.0))
                 _isolate(ledger, piece)
                 ledger.execute(SQL.start_lease, (piece.low, now, expires, now + timeout))
                 ledger.remind(expires)
