@@ -18,6 +18,8 @@ from typing import Any, NoReturn, Self
 import httpx
 
 PR_SET_PDEATHSIG = 1
+START_SECONDS = 120.0
+"""How long a start may take; the first after an install also compiles every module."""
 
 
 class Cluster:
@@ -122,7 +124,7 @@ class Cluster:
 
     def _wait_until(self, what: str, path: str, true: Callable[[Any], bool]) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             self.check()
             with suppress(httpx.TransportError):
