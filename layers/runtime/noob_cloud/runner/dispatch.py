@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from noob_cloud.engine import Call
+    from noob_cloud.plan.nouns import Stage
     from noob_cloud.runner.flights import Flight
     from noob_cloud.tubes import TubeSource
 
@@ -93,21 +94,27 @@ class Dispatcher:
         calls = [self._call(chunk) for chunk in chunks]
         stage = chunks[0][0][2].stage
         now = perf_counter()
-        futures: list[Future[Any]]
         submit_calls = getattr(self._executor, "submit_calls", None)
-        submit_call = getattr(self._executor, "submit_call", None)
         if submit_calls is not None:
             futures = submit_calls(calls, tube=self._tube, stage=stage)
-        elif submit_call is not None:
-            futures = [submit_call(call, tube=self._tube, stage=stage) for call in calls]
-        else:
-            from noob_cloud.worker.execute import run_stage  # noqa: PLC0415 - only plain executors
+            for future, chunk in zip(futures, chunks, strict=True):
+                self._watch(future, chunk, now)
+            return
+        for call, chunk in zip(calls, chunks, strict=True):  # a refusal must not hide those sent
+            self._watch(self._submit(call, stage), chunk, now)
 
-            document = self._tube.document
-            futures = [self._executor.submit(run_stage, document, call) for call in calls]
-        for future, chunk in zip(futures, chunks, strict=True):
-            self._sent[future] = (chunk, now)
-            future.add_done_callback(self._done.put)
+    def _submit(self, call: StageCall, stage: Stage) -> Future[Any]:
+        submit_call = getattr(self._executor, "submit_call", None)
+        if submit_call is not None:
+            sent: Future[Any] = submit_call(call, tube=self._tube, stage=stage)
+            return sent
+        from noob_cloud.worker.execute import run_stage  # noqa: PLC0415 - only plain executors
+
+        return self._executor.submit(run_stage, self._tube.document, call)
+
+    def _watch(self, future: Future[Any], chunk: list[Ticket], now: float) -> None:
+        self._sent[future] = (chunk, now)
+        future.add_done_callback(self._done.put)
 
     def _call(self, chunk: list[Ticket]) -> StageCall:
         return StageCall(
@@ -131,10 +138,16 @@ class Dispatcher:
         else:
             error = future.exception()
         if error is None:
-            outputs = future.result()
-            self._measure(chunk, getattr(future, "duration", None) or perf_counter() - sent_at)
-            landed.extend((t, value, None) for t, value in zip(chunk, outputs, strict=True))
-        elif len(chunk) == 1:
+            try:
+                pairs = list(zip(chunk, future.result(), strict=True))
+            except (TypeError, ValueError) as wrong:
+                error = WorkerError(f"a task of {len(chunk)} calls did not give one result each")
+                error.__cause__ = wrong
+            else:
+                self._measure(chunk, getattr(future, "duration", None) or perf_counter() - sent_at)
+                landed.extend((ticket, value, None) for ticket, value in pairs)
+                return
+        if len(chunk) == 1:
             landed.append((chunk[0], None, error))
         else:  # one call of several failed: each alone, so that only its own epoch fails
             self._send([[ticket] for ticket in chunk])
