@@ -276,6 +276,18 @@ def test_nested_tubes_are_written_out(tmp_path, monkeypatch) -> None:
         assert SynchronousRunner(source.load([NODES])).run(n=2) == [{"d": 0}, {"d": 2}]
 
 
+def test_load_refuses_to_extend_a_file(tmp_path) -> None:
+    """A document is whole: a file of the worker's that it extends would escape the allow-list."""
+    path = tmp_path / "other.yaml"
+    write(path, tube_spec("other", {"evil": node("antigravity.nothing")}))
+    inner = spec() | {"extends": [str(path)]}
+    outer = tube_spec("outer", {"inner": {"type": "tube", "params": {"tube": inner}}})
+
+    for value in (inner, outer):
+        with pytest.raises(DecodeError, match="extends"):
+            TubeSource.from_document(canonical({"spec": value, "input": {}})).load([NODES])
+
+
 def test_assets_are_checked() -> None:
     """An asset's type is imported as a node's is."""
     assets = {"conn": {"type": "socket.socket", "scope": "runner"}}

@@ -262,6 +262,11 @@ def _check_shape(value: Mapping[str, Any]) -> None:
 
 
 def _types(spec: Mapping[str, Any]) -> Iterator[str]:
+    if spec.get("extends"):  # it would be merged from this machine's files, unchecked
+        raise DecodeError(
+            "The document extends another tube instead of holding it. Make documents with"
+            " TubeSource.of()."
+        )
     for part in ("assets", "nodes"):
         entries = spec.get(part, {})
         if type(entries) is not dict:
