@@ -34,10 +34,13 @@ class Desk(TaskQueue):
 
     # ---- submit
 
-    def submit_groups(self, body: wire.Submit, *, now: float | None = None) -> list[int]:
+    def submit_groups(
+        self, body: wire.Submit, *, now: float | None = None, at_once: bool = False
+    ) -> list[int]:
         """Add every task in one commit; a request that came before adds nothing.
 
         Raises:
+            WouldWaitError: with `at_once`, somebody else is writing; nothing was done.
             DecodeError: an argument is out of range; the message says which.
             LimitError: there are more than `max_batch` tasks.
         """
@@ -70,7 +73,10 @@ class Desk(TaskQueue):
                 ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode(ids), at))
             return ids
 
-        return self._run(work)
+        return self._run_at_once(work) if at_once else self._run(work)
+
+    def _run_at_once(self, work: Callable[[], T]) -> T:
+        return self._commits.run_at_once(work) if self._usable else self._run(work)
 
     # ---- claim
 
@@ -108,11 +114,15 @@ class Desk(TaskQueue):
         *,
         now: float | None = None,
         again: bool = False,
+        at_once: bool = False,
     ) -> wire.Settled:
         """Take started, released, completed and failed tasks, and claim more, in one commit.
 
         With `again` the request was sent before, and its answer lost on the way: a task that this
         very token has settled is not refused.
+
+        Raises:
+            WouldWaitError: with `at_once`, somebody else is writing; nothing was done.
         """
         done = self._pack_done(body.done)
         started, released = _spans(body.started), _spans(body.released)
@@ -133,7 +143,7 @@ class Desk(TaskQueue):
             found = [] if wanted is None else self._claim_now(wanted, at)
             return lost, statuses, found
 
-        lost, statuses, found = self._run(work)
+        lost, statuses, found = self._run_at_once(work) if at_once else self._run(work)
         if again and lost:
             lost, known = self._known(body, lost)
             statuses |= known

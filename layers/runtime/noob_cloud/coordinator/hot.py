@@ -35,6 +35,8 @@ OPEN: Final = frozenset(("/health", "/", "/dashboard", "/favicon.ico"))
 _FRAME = wire.FRAME_TYPE.encode()
 _ITEMS = 4_000_000
 """Values in one frame of a hot route."""
+_SMALL = 1 << 18
+"""Bytes of a body that is served without leaving the event loop."""
 
 
 class _GoneError(Exception):
@@ -178,7 +180,9 @@ class Door:
 
     async def _submit(self, request: Request) -> wire.Submitted:
         body = wire.from_frame(wire.Submit, request.body, request.limits)
-        return await self.coordinator.submit(request.who, body, request.now)
+        return await self.coordinator.submit(
+            request.who, body, request.now, small=len(request.body) <= _SMALL
+        )
 
     async def _claim(self, request: Request) -> wire.Claimed:
         ask = wire.from_frame(wire.Ask, request.body, request.limits)
@@ -187,7 +191,10 @@ class Door:
 
     async def _settle(self, request: Request) -> wire.Settled:
         body = wire.from_frame(wire.Outcomes, request.body, request.limits)
-        return await self.coordinator.settle(request.who, body, request.now, again=request.again)
+        small = len(request.body) <= _SMALL
+        return await self.coordinator.settle(
+            request.who, body, request.now, again=request.again, small=small
+        )
 
     async def _beat(self, request: Request) -> wire.Beaten:
         body = wire.from_frame(wire.Beat, request.body, request.limits)

@@ -29,15 +29,13 @@ def lots(tasks: Iterable[StoredTask]) -> list[wire.Lot]:
 
 def _lot(place: Place, ids: list[int]) -> wire.Lot:
     nodes, epochs, payloads = _columns(place.chunk, ids[0], ids[-1])
-    if payloads is not None:
-        payloads = [outward(payload) for payload in payloads]
     token = place.token
     assert token is not None  # noqa: S101 - a claimed task has one
     return wire.Lot(
         ids,
         nodes,
-        epochs if all(type(x) is int for x in epochs) else [outward(x) for x in epochs],
-        payloads,
+        _outward(epochs),
+        None if payloads is None else _outward(payloads),
         (token.epoch, token.attempt),
         terms_of(place),
         place.lease_expires_at,
@@ -89,6 +87,10 @@ def outward(packed: Any) -> Any:
     if type(packed) is not Ext:
         return packed
     return Ext(wire.BLOB if packed.code == bodies.CID else wire.PACKED, packed.data)
+
+
+def _outward(column: list[Any]) -> list[Any]:
+    return [outward(packed) for packed in column] if Ext in set(map(type, column)) else column
 
 
 def view(task: Task) -> wire.View:

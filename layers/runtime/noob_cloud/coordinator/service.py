@@ -32,6 +32,8 @@ _KEPT_SECONDS = 300
 _REQUESTS_KEPT = 3600.0
 """How long, in seconds, a request is remembered so that it does not happen twice."""
 _CLEANUP_SECONDS = 60.0
+_BRIEF = 1_000
+"""Up to so many tasks a request is served without leaving the event loop."""
 _SLOWEST = 1.0
 """Longest pause of the upkeep, in seconds."""
 
@@ -132,15 +134,21 @@ class Coordinator:
     # ---- the hot operations
 
     async def submit(
-        self, who: Identity, body: wire.Submit, now: float | None = None
+        self, who: Identity, body: wire.Submit, now: float | None = None, *, small: bool = False
     ) -> wire.Submitted:
-        """Add tasks."""
+        """Add tasks; `small` says that the body is."""
         who.require("client", "worker")
         if self.cancelled_runs:
             for group in body.groups:
                 if group.options.run_id in self.cancelled_runs:
                     raise TaskStateError(f"The run {group.options.run_id} was cancelled.")
-        ids = await self.writer.do(lambda: self.desk.submit_groups(body, now=now))
+        desk = self.desk
+        if small and sum(len(group.epochs) for group in body.groups) <= _BRIEF:
+            ids = await self.writer.do_brief(
+                lambda at_once: desk.submit_groups(body, now=now, at_once=at_once)
+            )
+        else:
+            ids = await self.writer.do(lambda: desk.submit_groups(body, now=now))
         self.counts.submitted += len(ids)
         self.claims.wake()
         return wire.Submitted(ids)
@@ -162,9 +170,15 @@ class Coordinator:
         return wire.Claimed(lots)
 
     async def settle(
-        self, who: Identity, body: wire.Outcomes, now: float | None = None, *, again: bool = False
+        self,
+        who: Identity,
+        body: wire.Outcomes,
+        now: float | None = None,
+        *,
+        again: bool = False,
+        small: bool = False,
     ) -> wire.Settled:
-        """Take outcomes, and lease more tasks in the same commit.
+        """Take outcomes, and lease more tasks in the same commit; `small` says that the body is.
 
         With `again` the request has been sent before: what it settled then is not refused now.
         """
@@ -173,7 +187,13 @@ class Coordinator:
         tags = frozenset[str]()
         if ask is not None:
             tags = _tags(who, ask)
-        settled = await self.writer.do(lambda: self.desk.settle(body, tags, now=now, again=again))
+        desk = self.desk
+        if small and not again and _size(body) <= _BRIEF:
+            settled = await self.writer.do_brief(
+                lambda at_once: desk.settle(body, tags, now=now, at_once=at_once)
+            )
+        else:
+            settled = await self.writer.do(lambda: desk.settle(body, tags, now=now, again=again))
         done = sum(len(group.ids) for group in body.done)
         refused = len(settled.refused)
         counts = self.counts
@@ -293,6 +313,14 @@ class Coordinator:
         second = {x.name: getattr(now, x.name) - getattr(before, x.name) for x in fields(Counts)}
         self.history.append({"at": round(time(), 1), **second})
         return now
+
+
+def _size(body: wire.Outcomes) -> int:
+    """How many tasks a request is about."""
+    size = len(body.failed) + (0 if body.claim is None else body.claim.limit)
+    for groups in (body.done, body.released, body.started):
+        size += sum(len(group.ids) for group in groups)
+    return size
 
 
 def _tags(who: Identity, ask: wire.Ask) -> frozenset[str]:

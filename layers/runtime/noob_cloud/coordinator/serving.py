@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from noob_cloud.coordinator.settings import CoordinatorSettings
 
+_YOUNG = 50_000
+"""New objects that set off a collection."""
 _SWITCH_SECONDS = 0.0005
 """How long the event loop and the writer's thread may keep each other from running."""
 
@@ -63,6 +66,11 @@ def serve(settings: CoordinatorSettings, *, on_start: Callable[[str], None] | No
     settings.check_exposed()
     app = create_app(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # what is loaded by now stays: a collection looks only at what requests leave, and a request of
+    # thousands of values does not set off several
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG)
     server = _Server(
         uvicorn.Config(
             app,

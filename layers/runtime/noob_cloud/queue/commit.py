@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class WouldWaitError(Exception):
+    """Somebody else is writing: nothing was done."""
+
+
 class _Waiting:
     """One thread's work, and what became of it."""
 
@@ -75,6 +79,19 @@ class GroupCommit:
         finally:
             self._hand_on()
 
+    def run_at_once(self, work: Callable[[], T]) -> T:
+        """Like `run`, for a thread that must not wait.
+
+        Raises:
+            WouldWaitError: another thread or process writes; `work` was not called.
+        """
+        if not self._lead.acquire(blocking=False):
+            raise WouldWaitError
+        try:
+            return self._alone(work, wait=False)
+        finally:
+            self._hand_on()
+
     def _among_others(self, work: Callable[[], T]) -> T:
         mine = _Waiting(work)
         self._waiting.append(mine)
@@ -100,11 +117,13 @@ class GroupCommit:
         with self._lead:
             self._connection.close()
 
-    def _alone(self, work: Callable[[], T]) -> T:
+    def _alone(self, work: Callable[[], T], *, wait: bool = True) -> T:
         execute = self._execute
         try:
             execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
+            if not wait and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise WouldWaitError from None
             self._begin_when_free(error)
         try:
             result = work()
