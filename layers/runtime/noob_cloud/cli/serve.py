@@ -61,7 +61,9 @@ def coordinator(
 
     def say(url: str) -> None:
         screen.say(f"[green]noob-cloud coordinator[/] at {url}, with the queue {queue}")
-        screen.say(f"Its page: {url}/dashboard    Its routes: {url}/docs")
+        screen.say(
+            f"Its page: {url}/dashboard    Its routes, for those who send the token: {url}/docs"
+        )
         if generated is not None:
             screen.say(f"No token was given. For today, shown once: NOOB_CLOUD_TOKEN={generated}")
 
