@@ -40,7 +40,7 @@ def start(folder: Path, **settings: str) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def client(url: str, number: int, batch: int, seconds: float, ready, go, results) -> None:
-    """Submit, claim and settle; send back (tasks, latency of each request).
+    """Submit, claim and settle; send back (tasks, latency of each request, processor time).
 
     It speaks frames itself, so that the coordinator is measured more than its client.
     """
@@ -64,6 +64,7 @@ def client(url: str, number: int, batch: int, seconds: float, ready, go, results
     ready.release()
     go.wait()
     count = sent = 0
+    cpu_before = time.process_time()
     done: list = []
     end = clock() + seconds
     while clock() < end:
@@ -74,7 +75,7 @@ def client(url: str, number: int, batch: int, seconds: float, ready, go, results
         count += sum(len(each.ids) for each in done)
         done = [wire.Done(lot.token, lot.ids) for lot in settled.lots]
     post("/outcomes", wire.Outcomes(ask.worker_id, done), wire.Settled)
-    results.put((count, took))
+    results.put((count, took, time.process_time() - cpu_before))
 
 
 def ours(batch: int, clients: int, seconds: float) -> dict[str, float]:
@@ -91,20 +92,31 @@ def ours(batch: int, clients: int, seconds: float) -> dict[str, float]:
                 process.start()
             for _ in started:
                 ready.acquire()
+            before = cpu(server.pid)
             go.set()
             found = [results.get() for _ in started]
+            spent = cpu(server.pid) - before
             for process in started:
                 process.join()
         finally:
             server.terminate()
             server.wait()
             server.stdout.close()
-    took = sorted(t for _, each in found for t in each)
+    took = sorted(t for _, each, _ in found for t in each)
+    count = sum(each[0] for each in found)
     return {
-        "tasks_per_second": sum(count for count, _ in found) / seconds,
+        "tasks_per_second": count / seconds,
+        "server_us_per_task": 1e6 * spent / count,
+        "client_us_per_task": 1e6 * sum(each[2] for each in found) / count,
         "p50_ms": 1000 * statistics.median(took),
         "p99_ms": 1000 * took[int(len(took) * 0.99)],
     }
+
+
+def cpu(pid: int) -> float:
+    """Processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(count: int = 1_000_000) -> dict[str, float]:
@@ -259,6 +271,8 @@ def main() -> None:
         },
         "p50_ms": round(statistics.median(x["p50_ms"] for x in detail), 2),
         "p99_ms": round(statistics.median(x["p99_ms"] for x in detail), 2),
+        "server_us_per_task": round(statistics.median(x["server_us_per_task"] for x in detail), 2),
+        "client_us_per_task": round(statistics.median(x["client_us_per_task"] for x in detail), 2),
     }
     if not options.no_memory:
         found["memory"] = {name: round(x, 1) for name, x in memory().items()}
