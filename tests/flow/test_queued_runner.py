@@ -160,3 +160,27 @@ def test_cancelled_task_ends_the_run(folder: Path) -> None:
     finally:
         thread.join()
         runner.deinit()
+
+
+def test_failing_init_leaves_nothing_running(folder: Path) -> None:
+    """Workers that a runner started are stopped again when a node cannot be initialised."""
+    (folder / "broken_nodes.py").write_text(
+        "class Broken:\n"
+        "    def init(self):\n"
+        "        raise OSError('no such camera')\n"
+        "    def process(self, value: int) -> int:\n"
+        "        return value\n"
+    )
+    nodes = {
+        **SPEC["nodes"],
+        "b": {"type": "broken_nodes.Broken", "depends": [{"value": "a.value"}]},
+    }
+    tube = Tube.from_specification({"noob_id": "testing-failing-init", "nodes": nodes})
+    queue = TaskQueue(db_path=folder / "queue.db")
+    runner = QueuedRunner(tube, queue=queue, workers=1)
+
+    with pytest.raises(OSError, match="no such camera"):
+        runner.init()
+
+    assert runner._loops == []
+    assert runner._live is None

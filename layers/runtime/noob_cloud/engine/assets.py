@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
@@ -27,17 +27,13 @@ class Assets:
     @contextmanager
     def node_assets(self, step: Step) -> Iterator[None]:
         """Enter the node-scoped assets of a step, once, and leave them whatever happens."""
-        entered: list[Any] = []
-        try:
+        with ExitStack() as leaving:
             for name in step.assets:
                 asset = self.tube.state.assets[name]
                 if asset.scope is AssetScope.node:
                     asset.init()
-                    entered.append(asset)
+                    leaving.callback(asset.deinit)
             yield
-        finally:
-            for asset in reversed(entered):
-                asset.deinit()
 
     def asset_values(self, step: Step) -> dict[str, Any]:
         """Return the assets that a step is given: none at all where all of them are None."""

@@ -150,7 +150,11 @@ class Dispatcher:
         if len(chunk) == 1:
             landed.append((chunk[0], None, error))
         else:  # one call of several failed: each alone, so that only its own epoch fails
-            self._send([[ticket] for ticket in chunk])
+            for ticket in chunk:
+                try:
+                    self._send([[ticket]])
+                except Exception as refused:  # noqa: BLE001 - raised when its epoch's turn comes
+                    landed.append((ticket, None, refused))
 
     def _measure(self, chunk: list[Ticket], seconds: float) -> None:
         nodes = chunk[0][2].stage.nodes

@@ -59,18 +59,28 @@ class ExecutorRunner(SynchronousRunner):
 
     def init(self) -> None:
         """Open the executor, if it is this runner's own, and initialise the nodes."""
+        opened = self._live is None
         if self._live is None:
             self._live = self.executor or self._open()
-        super().init()
+        try:
+            super().init()
+        except BaseException:
+            if opened:
+                self._close()
+            raise
 
     def deinit(self) -> None:
         """Deinitialise the nodes, and close the executor if it is this runner's own."""
         try:
             super().deinit()
         finally:
-            live, self._live = self._live, None
-            if live is not None and live is not self.executor:
-                live.shutdown(wait=True, cancel_futures=True)
+            self._close()
+
+    def _close(self) -> None:
+        """Let go of the executor, and end it if it is this runner's own."""
+        live, self._live = self._live, None
+        if live is not None and live is not self.executor:
+            live.shutdown(wait=True, cancel_futures=True)
 
     def _open(self) -> Executor:
         """Make the executor that this runner owns; a named runner says which."""

@@ -69,10 +69,10 @@ class QueuedRunner(ExecutorRunner):
             )
         super().__post_init__()
 
-    def deinit(self) -> None:
-        """Deinitialise the nodes, cancel what is left, stop this runner's own workers."""
+    def _close(self) -> None:
+        """Cancel what is left, and stop this runner's own workers."""
         try:
-            super().deinit()
+            super()._close()
         finally:
             self._stop_workers()
 
