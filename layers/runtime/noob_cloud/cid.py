@@ -6,6 +6,7 @@ contract's `bytes32`. The text is what IPFS tools print for `--cid-version 1 --h
 
 from __future__ import annotations
 
+import re
 from base64 import b32decode, b32encode
 from binascii import Error as Base32Error
 from typing import TYPE_CHECKING
@@ -19,13 +20,23 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["DIGEST_SIZE", "cid", "digest", "format_cid", "is_cid", "parse_cid", "to_bytes32"]
+__all__ = [
+    "DIGEST_SIZE",
+    "cid",
+    "cids_in",
+    "digest",
+    "format_cid",
+    "is_cid",
+    "parse_cid",
+    "to_bytes32",
+]
 
 DIGEST_SIZE = 32
 """Bytes of a BLAKE3 digest."""
 _PREFIX = bytes((0x01, 0x55, 0x1E, DIGEST_SIZE))  # CIDv1, raw, multihash blake3, its length
 _TEXT_PREFIX = "bafkr4i"
 _TEXT_SIZE = 59
+_WRITTEN = re.compile(rb"bafkr4i[a-z2-7]{52}")
 _PARALLEL = 1 << 20  # below this one thread hashes faster than several
 
 
@@ -89,3 +100,8 @@ def is_cid(text: object) -> bool:
 def to_bytes32(text: str) -> bytes:
     """Return a cid as the contract's `bytes32`, which is its digest."""
     return parse_cid(text)
+
+
+def cids_in(data: Buffer) -> set[str]:
+    """Return every cid that is written in `data`, whatever the rest of it is."""
+    return {found.decode("ascii") for found in _WRITTEN.findall(data)}

@@ -30,7 +30,7 @@ from noob_cloud.task import RunDriver, TaskPriority, TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from noob_cloud.blobs import BlobStore
+    from noob_cloud.blobs import BlobStore, Collected
     from noob_cloud.coordinator.desk import Desk
     from noob_cloud.tubes import TubeSource
 
@@ -305,6 +305,11 @@ class Records:
         if found != cid:
             raise DecodeError(f"The body has the cid {found}, not {cid[:100]}.", cid=found)
         return self._blobs.put(data)
+
+    def collect_blobs(self, grace_seconds: float) -> Collected:
+        """Remove blobs that no task and no run's result names, and that are older than that."""
+        rows = self._desk.transact(lambda execute: execute(SQL.live_cids).fetchall())
+        return self._desk.collect_blobs([cid for (cid,) in rows], grace_seconds=grace_seconds)
 
     def forget_requests(self, before: float) -> None:
         """Drop the answers of requests that will not come again."""

@@ -32,6 +32,9 @@ _KEPT_SECONDS = 300
 _REQUESTS_KEPT = 3600.0
 """How long, in seconds, a request is remembered so that it does not happen twice."""
 _CLEANUP_SECONDS = 60.0
+_COLLECT_SECONDS = 3600.0
+_BLOBS_KEPT = 24 * 3600.0
+"""How long, in seconds, a blob stays that no task, run or tube names (yet)."""
 _BRIEF = 1_000
 """Up to so many tasks a request is served without leaving the event loop."""
 _SLOWEST = 1.0
@@ -289,7 +292,7 @@ class Coordinator:
 
     async def _upkeep(self) -> None:
         before = Counts()
-        next_second = next_cleanup = time() + 1.0
+        next_second = next_cleanup = next_collection = time() + 1.0
         while True:
             due = await self.writer.do(self.desk.due_in)
             await asyncio.sleep(max(0.05, min(_SLOWEST, due, next_second - time())))
@@ -307,6 +310,9 @@ class Coordinator:
                 next_cleanup = next_second + _CLEANUP_SECONDS
                 await self.writer.do(self.desk.cleanup)
                 await self.writer.do(lambda: self.records.forget_requests(time() - _REQUESTS_KEPT))
+            if next_second >= next_collection:
+                next_collection = next_second + _COLLECT_SECONDS
+                await asyncio.to_thread(self.records.collect_blobs, _BLOBS_KEPT)
 
     def _count(self, before: Counts) -> Counts:
         now = Counts(**{field.name: getattr(self.counts, field.name) for field in fields(Counts)})

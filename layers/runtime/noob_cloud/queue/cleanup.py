@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noob_cloud.cid import cids_in
 from noob_cloud.queue import outcomes
 from noob_cloud.queue.bodies import pack_results, result_at
 from noob_cloud.queue.statements import SQL
@@ -66,3 +67,12 @@ def _drop_outcome(ledger: Ledger, task_id: int) -> bool:
             kept = pack_results(results[low - first : high - first])
             ledger.execute(SQL.add_settled, (low, high - low, *rest, kept))
     return True
+
+
+def named(ledger: Ledger, query: str, after_id: int) -> tuple[set[str], int | None]:
+    """Return the cids that a page of bodies names, and where the next page begins."""
+    found: set[str] = set()
+    rows = ledger.execute(query, (after_id, ROWS)).fetchall()
+    for _, body in rows:
+        found |= cids_in(body)
+    return found, rows[-1][0] if len(rows) == ROWS else None

@@ -384,6 +384,12 @@ UPDATE task SET kept = kept - ?2 WHERE last = ?1;
 DELETE FROM task WHERE last = ?1 AND kept = 0
   AND last < (SELECT last FROM task ORDER BY last DESC LIMIT 1);
 
+-- name: task_bodies
+SELECT last, body FROM task WHERE last > ? ORDER BY last LIMIT ?;
+
+-- name: settled_bodies
+SELECT id, body FROM settled WHERE id > ? AND body IS NOT NULL ORDER BY id LIMIT ?;
+
 -- ---- looking
 
 -- name: tasks_after

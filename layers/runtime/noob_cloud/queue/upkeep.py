@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
+from noob_cloud.cid import cids_in
 from noob_cloud.queue import cleanup, limiting, timers
 from noob_cloud.queue.session import Session
+from noob_cloud.queue.statements import SQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from noob_cloud.blobs import Collected
+
+_HEAD = 1 << 20
+"""Bytes of a blob in which it names others: a frame's arrays come behind its body."""
 
 
 class Upkeep(Session):
@@ -67,3 +79,41 @@ class Upkeep(Session):
             if not forgotten:
                 return count
             count += forgotten
+
+    def collect_blobs(
+        self,
+        also: Iterable[str] = (),
+        *,
+        grace_seconds: float = 3600.0,
+        now: float | None = None,
+    ) -> Collected:
+        """Remove blobs that no task of the queue names, its payload and result included.
+
+        A blob that is named by one that stays, stays too: a large payload names its tube.
+
+        Args:
+            also: cids that stay for other reasons.
+            grace_seconds: age up to which a blob stays although nothing names it yet.
+            now: Unix time, in seconds.
+        """
+        from noob_cloud.blobs import BlobStore, collect  # noqa: PLC0415 - seldom needed
+
+        store = cast("BlobStore", self.blobs)
+        live = set(also)
+        for query in (SQL.task_bodies, SQL.settled_bodies):
+            at: int | None = 0
+            while at is not None:
+                found, at = self._run(
+                    lambda query=query, at=at: cleanup.named(  # type: ignore[misc]
+                        self._ledger, query, at
+                    )
+                )
+                live |= found
+        unread = list(live)
+        while unread:
+            name = unread.pop()
+            if store.has(name):
+                more = cids_in(store.get_range(name, 0, _HEAD)) - live
+                live |= more
+                unread += more
+        return collect(store, live, grace_seconds=grace_seconds, now=self._now(now))
