@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
 from typing import Annotated
 
 import typer
@@ -17,6 +15,7 @@ from noob_cloud.cli.serve import coordinator, worker
 from noob_cloud.cli.settle import cancel, redrive
 from noob_cloud.cli.status import status
 from noob_cloud.cli.submit import results, submit
+from noob_cloud.upstream import quieten
 
 app = typer.Typer(
     name="noob-cloud",
@@ -61,18 +60,9 @@ def _begin(
     screen.debug = debug
 
 
-def _quieten() -> None:
-    """Leave out a warning of upstream's that says nothing to our user, here and in children."""
-    message = "XDG_RUNTIME_DIR is not set"
-    warnings.filterwarnings("ignore", message=message)
-    others = os.environ.get("PYTHONWARNINGS")
-    if message not in (others or ""):
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (others, f"ignore:{message}")))
-
-
 def run_app(args: list[str] | None = None) -> int:
     """Run the command line in `args` (the process's own by default); return the exit code."""
-    _quieten()
+    quieten()
     screen.json = screen.debug = False
     try:
         app(args=args)

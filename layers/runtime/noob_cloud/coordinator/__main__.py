@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from noob_cloud.coordinator import CoordinatorSettings, serve
+from noob_cloud.upstream import quieten
 
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    quieten()
     settings = CoordinatorSettings()
 
     def say(url: str) -> None:

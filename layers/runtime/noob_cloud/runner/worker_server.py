@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noob_cloud.upstream import quieten
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,6 +57,7 @@ def arguments() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, Ctrl-C or `POST /shutdown`; return the exit status."""
     options = arguments().parse_args(argv)
+    quieten()
     try:
         settings = _settings(options)
         listener = _listen(_host(options.host, settings), options.port)
