@@ -250,6 +250,17 @@ def test_folder_replaces_a_cut_blob(tmp_path) -> None:
     assert store.get(name) == b"whole"
 
 
+def test_folder_replaces_a_damaged_blob(tmp_path) -> None:
+    """Putting a blob again repairs a copy of the same size whose bytes have changed."""
+    store = FolderStore(tmp_path)
+    name = store.put(b"sound")
+    store._path(name).write_bytes(b"souns")
+
+    store.put(b"sound")
+
+    assert store.get(name) == b"sound"
+
+
 def test_folder_lists_nothing_strange(tmp_path) -> None:
     """Files of other names are not blobs; a folder that is not there is empty."""
     assert not list(FolderStore(tmp_path / "absent").list())

@@ -40,13 +40,13 @@ class FolderStore:
         self.durable = durable
 
     def put(self, data: Data, *, now: float | None = None) -> str:
-        """Store bytes and return their cid."""
+        """Store bytes and return their cid; a damaged copy is replaced."""
         parts = [data] if isinstance(data, bytes | bytearray | memoryview) else list(data)
         name = cid_of_bytes(parts)
         path = self._path(name)
         size = sum(memoryview(part).nbytes for part in parts)
         with suppress(FileNotFoundError):
-            if path.stat().st_size == size:
+            if path.stat().st_size == size and cid_of_bytes(path.read_bytes()) == name:
                 _touch(path, now)
                 return name
         self._write(path, parts, now)
