@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.engine import Turn
@@ -77,9 +78,9 @@ class Flights:
     def close(self) -> None:
         """Give up every epoch in flight."""
         self._dispatcher.cancel()
-        while self._flights:
-            flight = self._flights.pop()
-            flight.drive.close()
+        with ExitStack() as closing:  # every epoch, though one may fail to leave its assets
+            while self._flights:
+                closing.callback(self._flights.popleft().drive.close)
 
     def _launch(self, want: int | None) -> None:
         while len(self._flights) < self._window and (want is None or len(self._flights) < want):
