@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -52,3 +52,32 @@ def test_submit_that_raises_leaves_nothing_sent() -> None:
     with runner, pytest.raises(RuntimeError, match="no more"):
         runner.run(4)
     assert [future.cancelled() for future in executor.taken] == [True]
+
+
+class Counting(ThreadPoolExecutor):
+    """Counts how many tasks it has at most."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.now = self.most = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the task, and count it until it is done."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        future = super().submit(*args, **kwargs)
+        future.add_done_callback(self._less)
+        return future
+
+    def _less(self, _: Future[Any]) -> None:
+        self.now -= 1
+
+
+def test_concurrency_of_a_node_is_kept() -> None:
+    """No more calls of a node are out at once than its placement allows."""
+    with Counting() as executor:
+        placement = {"two": {"concurrency": 2}}
+        runner = ExecutorRunner(load(SPEC), executor=executor, placement=placement)
+        with runner:
+            assert runner.run(20) == [2 * i for i in range(20)]
+    assert executor.most <= 2

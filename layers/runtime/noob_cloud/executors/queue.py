@@ -134,8 +134,6 @@ class QueueExecutor(Executor):
             submission["affinity_tags"] = sorted(stage.affinity)
             submission["required_tags"] = sorted(stage.required)
             submission["timeout_seconds"] = stage.timeout or self._timeout
-            if stage.concurrency is not None:
-                submission["key"] = f"{call.tube}/{'+'.join(call.nodes)}"
         return submission
 
     def _watch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import ceil
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -32,7 +33,8 @@ class Dispatcher:
 
     Calls of one stage travel together, as many as their measured cost allows, unless the
     executor keeps every call a task of its own (`one_call_per_task`: a queue does, so that a
-    run that is resumed finds the same tasks again).
+    run that is resumed finds the same tasks again). A stage whose placement has a `concurrency`
+    has at most so many calls out at once.
     """
 
     def __init__(self, executor: Executor, tube: TubeSource) -> None:
@@ -42,6 +44,7 @@ class Dispatcher:
         self._single = bool(getattr(executor, "one_call_per_task", False))
         self._pump = getattr(executor, "pump", None)
         self._waiting: dict[tuple[str, ...], list[Ticket]] = {}
+        self._running: Counter[tuple[str, ...]] = Counter()
         self._seconds: dict[tuple[str, ...], float] = {}
         self._sent: dict[Future[Any], tuple[list[Ticket], float]] = {}
         self._done: SimpleQueue[Future[Any]] = SimpleQueue()
@@ -56,12 +59,19 @@ class Dispatcher:
         self._waiting.setdefault(ticket[2].stage.nodes, []).append(ticket)
 
     def flush(self) -> None:
-        """Send everything that waits."""
+        """Send everything that waits, but for what a stage's `concurrency` holds back."""
         waiting, self._waiting = self._waiting, {}
         for nodes, tickets in waiting.items():
+            limit = tickets[0][2].stage.concurrency
+            if limit is not None:
+                room = max(0, limit - self._running[nodes])
+                if tickets[room:]:
+                    self._waiting[nodes] = tickets[room:]
+                if tickets[:room]:
+                    self._send([[ticket] for ticket in tickets[:room]])
+                continue
             size = 1 if self._single else self._chunk(nodes, len(tickets))
-            chunks = [tickets[i : i + size] for i in range(0, len(tickets), size)]
-            self._send(chunks)
+            self._send([tickets[i : i + size] for i in range(0, len(tickets), size)])
 
     def collect(self) -> list[tuple[Ticket, Any, BaseException | None]]:
         """Wait for at least one task; return (ticket, outputs, error) for each call it held."""
@@ -114,6 +124,7 @@ class Dispatcher:
 
     def _watch(self, future: Future[Any], chunk: list[Ticket], now: float) -> None:
         self._sent[future] = (chunk, now)
+        self._running[chunk[0][2].stage.nodes] += 1
         future.add_done_callback(self._done.put)
 
     def _call(self, chunk: list[Ticket]) -> StageCall:
@@ -132,6 +143,7 @@ class Dispatcher:
         if entry is None:  # cancelled by us
             return
         chunk, sent_at = entry
+        self._running[chunk[0][2].stage.nodes] -= 1
         error: BaseException | None
         if future.cancelled():
             error = WorkerError("the executor cancelled the task")
