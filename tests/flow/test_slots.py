@@ -276,12 +276,12 @@ def test_threads_forget_what_hangs_in_c() -> None:
     """A thread inside C code is answered for at its timeout; its exception comes when it can."""
     made = ThreadSlots(1, allowed_modules=None)
     made.load(SOURCE.document)
-    spec = chain("hang", a=node("linger", "value=src.index", params={"seconds": 8}))
+    spec = chain("hang", a=node("linger", "value=src.index", params={"seconds": 40}))
     source = TubeSource.of(spec)
     made.load(source.document)
     begun = time.monotonic()
     _kind, body = made.run(frame("a", 1, tube=source.cid), timeout=0.1, stop=Stop())
 
     assert codec.loads(body).error_type == "noob_cloud.exceptions.TaskTimeoutError"
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 30
     made.close()
