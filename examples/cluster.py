@@ -34,7 +34,7 @@ class Cluster:
         self.folder = folder
         self.token = secrets.token_urlsafe(24)
         self.url = f"http://127.0.0.1:{_free_port()}"
-        self._workers = workers
+        self._workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self._tube = tube
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -51,11 +51,11 @@ class Cluster:
                 "coordinator", "noob_cloud.cli", "coordinator", "--port", port, "--queue", queue
             )
             self._wait_for_coordinator()
-            for number in range(1, self._workers + 1):
+            for name in self._workers:
                 self._start(
-                    f"worker-{number}",
+                    name,
                     "noob_cloud.runner.worker_server",
-                    *("--coordinator", self.url, "--worker-id", f"worker-{number}", "--port", 0),
+                    *("--coordinator", self.url, "--worker-id", name, "--port", 0),
                     *("--max-tasks", 1, "--tube", self._tube),
                 )
             self._wait_for_workers()
@@ -119,7 +119,8 @@ class Cluster:
         self._wait_until(
             "the workers ask for tasks",
             "/workers",
-            lambda reply: len(reply["workers"]) == self._workers,
+            # by name: a worker is listed a second time, as the driver of runs that it offers to be
+            lambda reply: {row["worker_id"] for row in reply["workers"]}.issuperset(self._workers),
         )
 
     def _wait_until(self, what: str, path: str, true: Callable[[Any], bool]) -> None:
