@@ -1,0 +1,4 @@
+//! The parts of noob-cloud that are measured to pay in Rust: algorithms and formats, no Python.
+
+/// The version of the core, which the Python package compares with its own.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
