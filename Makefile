@@ -3,19 +3,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+CORE := .venv/.core
+RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
 
 .PHONY: help demo test check bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
-demo: $(READY) ## find things in real pictures with a coordinator and two workers
+demo: $(CORE) ## find things in real pictures with a coordinator and two workers
 	$(BIN)/python -m examples.demo
 
-test: $(READY) ## run the whole test suite
+test: $(CORE) ## run the whole test suite
 	$(BIN)/python -m pytest
 
-check: $(READY) ## check formatting, lint and types
+check: $(CORE) ## check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,6 +36,9 @@ $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
 	@touch $@
+
+$(CORE): $(READY) $(RUST) native/install.py
+	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV=$(abspath .venv) $(BIN)/python native/install.py $@
 
 .venv-bench/.ready: $(READY) requirements/bench.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
