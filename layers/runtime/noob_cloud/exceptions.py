@@ -126,6 +126,10 @@ class LeaseLostError(QueueError, RuntimeError):
     """Another worker holds the task now, or it has been settled or cancelled."""
 
 
+class ConflictError(QueueError, ValueError):
+    """The name that makes it happen once was given before, to something else."""
+
+
 class QueueFullError(QueueError, OverflowError):
     """The queue is at its limit."""
 

@@ -16,13 +16,24 @@ from noob_cloud.exceptions import AuthenticationError, ForbiddenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ANY_TAG", "TOKEN_VARIABLE", "Identity", "Role", "TokenBook", "generate_token"]
+__all__ = [
+    "ANY_TAG",
+    "BADGE_BITS",
+    "TOKEN_VARIABLE",
+    "Identity",
+    "Role",
+    "TokenBook",
+    "generate_token",
+]
 
 Role = Literal["client", "worker", "admin"]
 """A client submits and reads; a worker claims and settles; an admin may do everything."""
 ANY_TAG: Final = "*"
 """In an identity's tags: it may claim tasks of any tag that it asks for."""
 TOKEN_VARIABLE: Final = "NOOB_CLOUD_TOKEN"  # noqa: S105 - the name of a variable
+BADGE_BITS: Final = 32
+"""Bits of an identity's badge."""
+_BADGE: Final = (1 << BADGE_BITS) - 1
 _ALIASES: Final = {"submit": "client", "work": "worker"}
 _LEAST_LENGTH: Final = 16
 
@@ -36,6 +47,19 @@ class Identity:
     role: Role = "client"
     tags: frozenset[str] = frozenset()
     """The tags that a worker with this identity may claim; `ANY_TAG` for whatever it asks for."""
+    badge: int = field(init=False, repr=False, compare=False)
+    """What a lease is marked with: a number made of the name, 0 for an admin. A lease that one
+    identity claimed is no other one's to settle, however good the guess at its token is."""
+
+    def __post_init__(self) -> None:
+        """Work out the badge, once."""
+        digest = blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        number = 1 + int.from_bytes(digest, "big") % ((1 << BADGE_BITS) - 1)
+        object.__setattr__(self, "badge", 0 if self.role == "admin" else number)
+
+    def holds(self, lease_epoch: int) -> bool:
+        """Whether a lease with this epoch was claimed by this identity; an admin holds any."""
+        return self.role == "admin" or lease_epoch & _BADGE == self.badge
 
     def may(self, *roles: Role) -> bool:
         """Whether this identity has one of `roles`; an admin has them all."""

@@ -11,11 +11,13 @@ from noob_cloud.exceptions import (
     BlobCorruptError,
     BlobNotFoundError,
     CodecError,
+    ConflictError,
     CoordinatorError,
     ForbiddenError,
     LeaseLostError,
     LimitError,
     NoobCloudError,
+    QueueError,
     QueueFullError,
     RunNotFoundError,
     TaskNotFoundError,
@@ -36,6 +38,7 @@ STATUS: Final[dict[type[NoobCloudError], int]] = {
     RunNotFoundError: 404,
     TaskNotFoundError: 404,
     TubeNotFoundError: 404,
+    ConflictError: 409,
     LeaseLostError: 409,
     TaskStateError: 409,
     LimitError: 413,
@@ -50,7 +53,8 @@ MEANING: Final = {
     401: "No token, or one that is not known here.",
     403: "The token's role does not allow this.",
     404: "Nothing of this name is here.",
-    409: "The task or run is not in a state that allows this, or its lease is another worker's.",
+    409: "The task or run is not in a state that allows this, its lease is another worker's, or the"
+    " name that makes it happen once was given to something else.",
     413: "The body, or a batch in it, is over a limit.",
     415: "The body is neither JSON nor a frame.",
     416: "The blob has no such range.",
@@ -65,7 +69,9 @@ _HEADERS: Final[dict[int, list[tuple[bytes, bytes]]]] = {
 
 
 def status_of(error: BaseException) -> int:
-    """Return the HTTP status of an error; 503 for a queue that cannot write now."""
+    """Return the HTTP status of an error; 503 for a queue's file that cannot be used now."""
+    if type(error) is QueueError:
+        return 503
     for kind, status in STATUS.items():
         if isinstance(error, kind):
             return status
@@ -73,7 +79,10 @@ def status_of(error: BaseException) -> int:
 
 
 def body_of(error: BaseException) -> bytes:
-    """Return the JSON of an error."""
+    """Return the JSON of an error; one that is not ours tells its class alone, the log the rest."""
+    if not isinstance(error, NoobCloudError):
+        message = f"The coordinator failed ({type(error).__name__}); its log says where."
+        return msgspec.json.encode({"error": "CoordinatorError", "message": message})
     data = {
         name: value
         for name, value in getattr(error, "data", {}).items()

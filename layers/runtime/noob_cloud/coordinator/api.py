@@ -1,15 +1,16 @@
-"""The routes of tasks, workers and events, in JSON; `hot.py` serves frames to the hot ones."""
+"""The routes of tasks, workers and events; `hot.py` serves frames to the hot ones."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
+from zlib import crc32
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 import noob_cloud
-from noob_cloud.coordinator import api_runs, by_hand, models, models_runs, wire
+from noob_cloud.coordinator import api_runs, api_work, by_hand, models, models_runs, wire
 from noob_cloud.coordinator.metrics import prometheus
 from noob_cloud.coordinator.outgoing import view
 from noob_cloud.coordinator.request import (
@@ -40,6 +41,7 @@ _FRAME_TOO: dict[int | str, dict[str, Any]] = {200: {"content": FRAME_CONTENT}}
 def install(app: FastAPI) -> None:
     """Put every route and the errors' shape into the application."""
     app.include_router(router)
+    app.include_router(api_work.router)
     app.include_router(api_runs.router)
     install_errors(app)
 
@@ -115,12 +117,13 @@ async def workers(service: Service, _caller: Caller) -> models_runs.WorkerList:
     tags=["look"],
     summary="Follow what happens",
     response_model=models_runs.EventList,
-    responses=errors() | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses=errors(403)
+    | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(
     request: Request,
     service: Service,
-    _caller: Caller,
+    caller: Caller,
     after: Annotated[
         int | None, Query(ge=-1, lt=1 << 62, description="Number of the last event seen.")
     ] = None,
@@ -130,6 +133,7 @@ async def events(
 
     With `Accept: text/event-stream` they are sent as they happen.
     """
+    caller.require("client")
     last = service.events.last if after is None else after
     if "text/event-stream" in request.headers.get("accept", ""):
         return StreamingResponse(_stream(service, last), media_type="text/event-stream")
@@ -159,7 +163,9 @@ async def _stream(service: Coordinator, last: int) -> AsyncIterator[str]:
 )
 async def submit(body: models.NewTasks, service: Service, caller: Caller, now: Now) -> models.Ids:
     """Submit tasks in one commit; all are in the queue when this answers, or none."""
-    answer = await service.submit(caller, by_hand.submit_of(body), now)
+    given = by_hand.submit_of(body)
+    mark = crc32(wire.to_frame(given))
+    answer = await service.submit(caller, given, now, mark=mark)
     return models.Ids(ids=answer.ids)
 
 
@@ -168,18 +174,19 @@ async def submit(body: models.NewTasks, service: Service, caller: Caller, now: N
     tags=["tasks"],
     summary="List tasks",
     response_model=models.TaskList,
-    responses=errors() | _FRAME_TOO,
+    responses=errors(403) | _FRAME_TOO,
 )
 async def tasks(
     request: Request,
     service: Service,
-    _caller: Caller,
+    caller: Caller,
     status: Annotated[TaskStatus | None, Query(description="Only these.")] = None,
     run_id: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     after: Annotated[int, Query(ge=0, lt=1 << 40, description="Behind this id.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Any:
     """List tasks in the order of their ids."""
+    caller.require("client")
 
     def work() -> list[wire.View]:
         found = service.desk.list_tasks(status, run_id, limit=limit, after=after, decode=False)
@@ -198,12 +205,16 @@ async def tasks(
     response_model=models.TaskBody,
     responses=errors(404) | _FRAME_TOO,
 )
-async def task(task_id: TaskPath, request: Request, service: Service, _caller: Caller) -> Any:
-    """Show everything about one task: payload, result, the latest failure."""
+async def task(task_id: TaskPath, request: Request, service: Service, caller: Caller) -> Any:
+    """Show everything about one task: payload, result, the latest failure.
+
+    To a worker that has nothing to do with it: where it stands, alone.
+    """
     found = await service.do(lambda: view(service.desk.get_task(task_id, decode=False)))
+    (found,) = await service.readable(caller, [found])
     if wants_frame(request):
         return framed(wire.Views([found]))
-    return by_hand.task_json(found, service.records.blob)
+    return await service.aside(lambda: by_hand.task_json(found, service.records.blob))
 
 
 @router.post(
@@ -217,8 +228,16 @@ async def cancel(
 ) -> models.CancelledBody:
     """Cancel a task, running or not; its worker learns by its next heartbeat."""
     caller.require("client", "worker")
-    done = await service.do(lambda: service.desk.cancel_task(task_id, now=now))
+
+    def work() -> bool:
+        if not caller.may("client"):
+            run_id = service.desk.get_task(task_id, decode=False).run_id
+            service.runs.check_drives(run_id, caller)
+        return service.desk.cancel_task(task_id, now=now)
+
+    done = await service.do(work)
     service.settlements.tell((task_id,))
+    service.claims.wake()  # it may have been its key's last
     await service.look_at_runs((task_id,))
     return models.CancelledBody(cancelled=done)
 
@@ -248,13 +267,9 @@ async def redrive(
     """Bring tasks back from the dead-letter list, or all that are there."""
     caller.require("client")
 
-    def work() -> list[int]:
-        found = service.desk.redrive(body.task_ids, now=now)
-        service.records.reopen(found)
-        return found
-
-    found = await service.do(work)
-    service.open_runs = await service.do(service.records.open_runs)
+    at = service.desk.clock_now() if now is None else now
+    found = await service.do(lambda: service.runs.redrive(body.task_ids, at))
+    service.open_runs = await service.do(service.runs.open)
     service.claims.wake()
     return models.RedrivenBody(redriven=found)
 
@@ -267,9 +282,9 @@ async def redrive(
     responses=errors(404),
     openapi_extra=_OR_FRAME,
 )
-async def settled(body: models.WaitBody, service: Service, _caller: Caller) -> Any:
+async def settled(body: models.WaitBody, service: Service, caller: Caller) -> Any:
     """Return those of the tasks that have an outcome, as soon as all (or `at_least`) have one."""
-    found = await service.wait_settled(wire.Wait(body.ids, body.timeout, body.at_least))
+    found = await service.wait_settled(caller, wire.Wait(body.ids, body.timeout, body.at_least))
     return {"tasks": [by_hand.task_json(x) for x in found.tasks]}
 
 
@@ -282,64 +297,3 @@ async def limit_key(body: models.LimitBody, service: Service, caller: Caller, no
     rate = None if body.rate is None else (body.rate.tasks, body.rate.seconds)
     await service.do(lambda: service.desk.set_limit(body.key, body.concurrency, rate, now=now))
     service.claims.wake()
-
-
-# ---- the worker's side
-
-
-@router.post(
-    "/claims",
-    tags=["work"],
-    summary="Claim tasks",
-    response_model=models.TaskList,
-    responses=errors(403),
-    openapi_extra=_OR_FRAME,
-)
-async def claim(
-    body: models.ClaimBody, service: Service, caller: Caller, now: Now, request: Request
-) -> Any:
-    """Lease tasks, as soon as there are any within `wait` seconds.
-
-    What a worker may claim is decided by the tags of its token; `tags` can only narrow it.
-    """
-    del request
-    found = await service.claim(caller, by_hand.ask_of(body), now)
-    return {"tasks": by_hand.lots_json(found.lots, body.worker_id, service.records.blob)}
-
-
-@router.post(
-    "/heartbeats",
-    tags=["work"],
-    summary="Keep leases",
-    responses=errors(403),
-    openapi_extra=_OR_FRAME,
-)
-async def beat(
-    body: models.BeatBody, service: Service, caller: Caller, now: Now
-) -> models.BeatenBody:
-    """Extend leases, never past a task's `timeout_seconds`; say which are lost or cancelled."""
-    found = await service.beat(caller, by_hand.beat_of(body), now)
-    return models.BeatenBody(lost=found.lost, cancelled=found.cancelled)
-
-
-@router.post(
-    "/outcomes",
-    tags=["work"],
-    summary="Settle tasks",
-    response_model=models.SettledBody,
-    responses=errors(403),
-    openapi_extra=_OR_FRAME,
-)
-async def settle(body: models.OutcomesBody, service: Service, caller: Caller, now: Now) -> Any:
-    """Take outcomes, and claim more tasks in the same commit.
-
-    An outcome whose token is not the live lease's is refused: the task is another worker's now,
-    or was settled or cancelled.
-    """
-    found = await service.settle(caller, by_hand.outcomes_of(body), now)
-    worker_id = body.claim.worker_id if body.claim else body.worker_id
-    return {
-        "refused": found.refused,
-        "statuses": found.statuses,
-        "tasks": by_hand.lots_json(found.lots, worker_id, service.records.blob),
-    }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
 
+from noob_cloud import codec
 from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits
 from noob_cloud.coordinator import by_hand, models, models_runs, wire
-from noob_cloud.coordinator.records import RunRow, driver_of
 from noob_cloud.coordinator.request import (
     FRAME_CONTENT,
     Caller,
@@ -22,6 +22,7 @@ from noob_cloud.coordinator.request import (
     media_type,
     wants_frame,
 )
+from noob_cloud.coordinator.run import RunState, driver_of
 from noob_cloud.exceptions import DecodeError, NoobCloudError
 from noob_cloud.task import TaskPriority
 from noob_cloud.tubes import TubeSource
@@ -57,6 +58,8 @@ async def _parse(model: Any, request: Request) -> Any:
 
 
 def _source(given: models_runs.NewTube) -> TubeSource:
+    # checked as it came: what it extends or nests by name would be read from this machine's files
+    TubeSource.from_document(codec.canonical({"spec": given.spec, "input": given.input}))
     try:
         source = TubeSource.of(given.spec, input=given.input)
         return TubeSource.from_document(source.document)
@@ -81,12 +84,11 @@ async def send_tube(request: Request, service: Service, caller: Caller) -> model
     caller.require("client", "worker")
     if media_type(request) == wire.JSON_TYPE:
         given = await _parse(models_runs.NewTube, request)
-        cid = await service.do(lambda: service.records.put_tube(_source(given), _time(service)))
+        source = await service.aside(lambda: _source(given))
     else:
         body = await request.body()
-        cid = await service.do(
-            lambda: service.records.put_tube(TubeSource.from_document(body), _time(service))
-        )
+        source = await service.aside(lambda: TubeSource.from_document(body))
+    cid = await service.do(lambda: service.records.put_tube(source, _time(service)))
     return models_runs.CidBody(cid=cid)
 
 
@@ -108,7 +110,7 @@ async def tubes(
 )
 async def tube(cid: CidPath, service: Service, _caller: Caller) -> Response:
     """Return a tube's document, a frame."""
-    document = await service.do(lambda: service.records.tube(cid))
+    document = await service.aside(lambda: service.records.tube(cid))
     return Response(document, media_type=wire.FRAME_TYPE)
 
 
@@ -119,7 +121,7 @@ async def tube(cid: CidPath, service: Service, _caller: Caller) -> Response:
     "/runs",
     tags=["runs"],
     summary="Run a tube without a client",
-    responses=errors(403, 404, 415),
+    responses=errors(403, 404, 409, 415),
     openapi_extra=_json_or_frame(models_runs.NewRunBody),
     status_code=201,
 )
@@ -129,19 +131,18 @@ async def new_run(
     """Submit a run; a worker drives it, another takes over when that one dies."""
     caller.require("client")
     if media_type(request) == wire.JSON_TYPE:
-        body = _of_json(await _parse(models_runs.NewRunBody, request), service)
+        body = await _of_json(await _parse(models_runs.NewRunBody, request), service)
     else:
         limits = Limits(total=service.settings.max_body)
         body = wire.from_frame(wire.NewRun, await request.body(), limits)
     return _run_body(await _add_run(service, caller, body, now))
 
 
-def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun:
+async def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun:
     tube = given.tube
     if isinstance(tube, models_runs.NewTube):
-        source = _source(tube)
-        service.do(lambda: service.records.put_tube(source, _time(service)))
-        tube = source.cid
+        source = await service.aside(lambda given=tube: _source(given))  # type: ignore[misc]
+        tube = await service.do(lambda: service.records.put_tube(source, _time(service)))
     return wire.NewRun(
         tube,
         given.n,
@@ -155,7 +156,7 @@ def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun
 
 async def _add_run(
     service: Coordinator, caller: Identity, body: wire.NewRun, now: float | None
-) -> RunRow:
+) -> RunState:
     inputs = wire.unpack(body.inputs)
     if inputs is not None and not (
         isinstance(inputs, list) and all(isinstance(x, dict) for x in inputs)
@@ -171,38 +172,39 @@ async def _add_run(
     )
     at = _time(service) if now is None else now
 
-    def work() -> RunRow:
-        service.records.add_run(
-            driver, caller.name, at, priority=body.priority, tags=body.affinity_tags
-        )
-        return service.records.run(driver.run_id)
-
     try:
-        run = await service.do(work)
+        await service.aside(lambda: service.records.keep_tube(driver.tube, at))
+        run = await service.do(
+            lambda: service.runs.add(
+                driver, caller.name, at, priority=body.priority, tags=body.affinity_tags
+            )
+        )
     except (TypeError, ValueError) as error:
         if isinstance(error, NoobCloudError):
             raise
         raise DecodeError(str(error)) from error
-    if run.status in ("waiting", "running"):
+    if not run.ended:
         service.open_runs[run.task_id] = run.run_id
     service.events.add("run.submitted", run_id=run.run_id, tube=run.tube, total=run.total)
     service.claims.wake()
     return run
 
 
-@router.get("/runs", tags=["runs"], summary="List runs", responses=errors())
+@router.get("/runs", tags=["runs"], summary="List runs", responses=errors(403))
 async def runs(
-    service: Service, _caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    service: Service, caller: Caller, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> models_runs.RunList:
     """List runs, the latest first."""
-    rows = await service.do(lambda: service.records.runs(limit))
+    caller.require("client")
+    rows = await service.do(lambda: service.runs.latest(limit))
     return models_runs.RunList(runs=[_run_body(row) for row in rows])
 
 
-@router.get("/runs/{run_id}", tags=["runs"], summary="Look at a run", responses=errors(404))
-async def run(run_id: RunPath, service: Service, _caller: Caller) -> models_runs.RunBody:
+@router.get("/runs/{run_id}", tags=["runs"], summary="Look at a run", responses=errors(403, 404))
+async def run(run_id: RunPath, service: Service, caller: Caller) -> models_runs.RunBody:
     """Show how a run stands."""
-    return _run_body(await service.do(lambda: service.records.run(run_id)))
+    caller.require("client")
+    return _run_body(await service.do(lambda: service.runs.get(run_id)))
 
 
 @router.post(
@@ -213,18 +215,16 @@ async def cancel_run(
 ) -> models.CancelledBody:
     """Cancel a run and its tasks; false if it had ended. Its results so far stay."""
     caller.require("client")
-    cancelled_before = run_id in service.cancelled_runs
-    service.cancelled_runs.add(run_id)  # from now on it submits nothing more
-    try:
-        at = _time(service) if now is None else now
-        done, ids = await service.do(lambda: service.records.cancel_run(run_id, at))
-    except NoobCloudError:
-        service.cancelled_runs.discard(run_id)
-        raise
-    if not done and not cancelled_before:
-        service.cancelled_runs.discard(run_id)
-    service.settlements.tell(ids)
-    await service.look_at_runs(ids)
+    at = _time(service) if now is None else now
+    done, driver = await service.do(lambda: service.runs.cancel(run_id, at))
+    service.settlements.tell((driver,))
+    after: int | None = 0 if done else None
+    while after is not None:  # in pages, so that others get their turn
+        page = service.do(lambda after=after: service.runs.cancel_tasks(run_id, after, at))  # type: ignore[misc]
+        ids, after = await page
+        service.settlements.tell(ids)
+    service.claims.wake()
+    await service.look_at_runs((driver,))
     return models.CancelledBody(cancelled=done)
 
 
@@ -233,31 +233,32 @@ async def cancel_run(
     tags=["runs"],
     summary="Fetch results",
     response_model=models_runs.ResultPage,
-    responses=errors(404) | {200: {"content": FRAME_CONTENT}},
+    responses=errors(403, 404) | {200: {"content": FRAME_CONTENT}},
 )
 async def results(
     run_id: RunPath,
     request: Request,
     service: Service,
-    _caller: Caller,
+    caller: Caller,
     page: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
     size: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Any:
     """Fetch a page of the run's results, in the order of the epochs, while it runs or after."""
-
-    def work() -> tuple[list[wire.Result], int]:
-        known = service.records.run(run_id)
-        return service.records.results(run_id, page * size, size), known.done
-
-    found, total = await service.do(work)
+    if not caller.may("client"):
+        await service.do(lambda: service.runs.check_drives(run_id, caller))
+    found, total = await service.do(lambda: service.runs.results(run_id, page * size, size))
     if wants_frame(request):
         return framed(wire.Results(found, total))
-    blob = service.records.blob
-    shown = [
-        {"position": x.position, "cid": x.cid, "value": by_hand.shown(x.packed, blob)}
-        for x in found
-    ]
-    return {"results": shown, "page": page, "total": total}
+
+    def shown() -> dict[str, Any]:
+        blob = service.records.blob
+        values = [
+            {"position": x.position, "cid": x.cid, "value": by_hand.shown(x.packed, blob)}
+            for x in found
+        ]
+        return {"results": values, "page": page, "total": total}
+
+    return await service.aside(shown)
 
 
 @router.post(
@@ -275,7 +276,7 @@ async def post_results(
     media_type(request)
     limits = Limits(total=service.settings.max_body)
     posted = wire.from_frame(wire.Posted, await request.body(), limits)
-    done = await service.do(lambda: service.records.add_results(run_id, posted))
+    done = await service.do(lambda: service.runs.add_results(run_id, posted, caller))
     service.events.add("run.progress", run_id=run_id, done=done)
     return {"done": done}
 
@@ -293,7 +294,7 @@ async def post_results(
 async def blob(cid: CidPath, request: Request, service: Service, _caller: Caller) -> Response:
     """Return the bytes with this cid, or the one range of them that `Range` names."""
     parse_cid(cid)
-    data = await service.do(lambda: service.records.blob(cid))
+    data = await service.aside(lambda: service.records.blob(cid))
     headers = {
         "Accept-Ranges": "bytes",
         "ETag": f'"{cid}"',
@@ -326,10 +327,11 @@ async def put_blob(
     """Keep bytes under their cid; refused if they have another."""
     caller.require("client", "worker")
     data = await request.body()
-    return models_runs.CidBody(cid=await service.do(lambda: service.records.put_blob(cid, data)))
+    kept = await service.aside(lambda: service.records.put_blob(cid, data))
+    return models_runs.CidBody(cid=kept)
 
 
-def _run_body(row: RunRow) -> models_runs.RunBody:
+def _run_body(row: RunState) -> models_runs.RunBody:
     return models_runs.RunBody(
         **{name: getattr(row, name) for name in models_runs.RunBody.model_fields}
     )

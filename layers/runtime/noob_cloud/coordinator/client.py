@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlencode
@@ -13,6 +12,7 @@ from msgspec.msgpack import Ext
 from noob_cloud.codec import canonical
 from noob_cloud.codec.limits import DEFAULT
 from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.run import RunState, new_run_id
 from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, PATIENCE, Transport
 from noob_cloud.exceptions import TubeNotFoundError
 from noob_cloud.queue.remote import RemoteQueue
@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 100
 _LONGEST_POLL: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """A run, as it stands."""
-
-    run_id: str
-    tube: str
-    n: int | None
-    total: int | None
-    """Results to come, where that is known."""
-    task_id: int
-    """Its driver's task."""
-    created_at: float
-    created_by: str
-    status: str
-    """waiting, running, completed, failed, cancelled."""
-    finished_at: float | None
-    error: str | None
-    traceback: str | None
-    done: int
-    """Results so far."""
-    worker_id: str | None = None
-    """Who drives it."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has its outcome."""
-        return self.status in ("completed", "failed", "cancelled")
 
 
 class CoordinatorClient:
@@ -134,13 +105,11 @@ class CoordinatorClient:
         Returns:
             The run's id.
         """
-        from uuid import uuid4  # noqa: PLC0415 - only to submit
-
         body = wire.NewRun(
             tube if isinstance(tube, str) else self.send_tube(tube),
             n,
             wire.pack(None if inputs is None else [dict(x) for x in inputs]),
-            run_id or f"run-{uuid4().hex[:16]}",  # named here: sent again, it is the same run
+            run_id or new_run_id(),  # named here: sent again, it is the same run
             wire.pack(placement),
             int(priority),
             tuple(affinity_tags),

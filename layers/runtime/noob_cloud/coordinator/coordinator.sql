@@ -48,6 +48,12 @@ INSERT INTO request (once, answer, at) VALUES (?, ?, ?);
 -- name: drop_requests
 DELETE FROM request WHERE at < ?;
 
+-- ---- leases
+
+-- name: give_leases_time
+UPDATE lease SET expires_at = max(expires_at, min(deadline, ?1 + min(?2, expires_at - granted_at)))
+WHERE expires_at < ?1 + ?2;
+
 -- ---- tubes
 
 -- name: add_tube
@@ -90,8 +96,8 @@ WHERE run_id = ?1 AND status IS NULL;
 UPDATE run SET status = NULL, finished_at = NULL, error = NULL, traceback = NULL
 WHERE task_id = ?;
 
--- name: cancelled_runs
-SELECT run_id FROM run WHERE status = 'cancelled' ORDER BY created_at DESC LIMIT 10000;
+-- name: run_state
+SELECT task_id, status FROM run WHERE run_id = ?;
 
 -- ---- results
 
@@ -102,11 +108,9 @@ INSERT OR IGNORE INTO run_result (run_id, position, cid, frame) VALUES (?, ?, ?,
 SELECT position, cid, frame FROM run_result
 WHERE run_id = ? AND position >= ? ORDER BY position LIMIT ?;
 
--- name: count_results
-SELECT coalesce(max(position) + 1, 0) FROM run_result WHERE run_id = ?;
-
 -- name: result_by_cid
 SELECT frame FROM run_result WHERE cid = ? AND frame IS NOT NULL LIMIT 1;
 
 -- name: live_cids
-SELECT cid FROM run_result WHERE frame IS NULL;
+SELECT cid FROM run_result WHERE frame IS NULL
+UNION SELECT tube FROM run WHERE status IS NULL;

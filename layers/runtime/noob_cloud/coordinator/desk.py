@@ -11,14 +11,21 @@ from msgspec.msgpack import Ext
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.outgoing import lots
 from noob_cloud.coordinator.statements import SQL
-from noob_cloud.exceptions import DecodeError, LeaseLostError, LimitError, TaskNotFoundError
+from noob_cloud.exceptions import (
+    ConflictError,
+    DecodeError,
+    LeaseLostError,
+    LimitError,
+    TaskNotFoundError,
+)
+from noob_cloud.identity import BADGE_BITS
 from noob_cloud.queue import TaskQueue, claims, leases, look, outcomes, submit
 from noob_cloud.task import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from sqlite3 import Cursor
 
+    from noob_cloud.queue.ledger import Ledger
     from noob_cloud.queue.stored import StoredTask
 
 T = TypeVar("T")
@@ -35,14 +42,30 @@ class Desk(TaskQueue):
     # ---- submit
 
     def submit_groups(
-        self, body: wire.Submit, *, now: float | None = None, at_once: bool = False
+        self,
+        body: wire.Submit,
+        *,
+        sender: str = "",
+        mark: int = 0,
+        guard: Callable[[Ledger], None] | None = None,
+        now: float | None = None,
+        at_once: bool = False,
     ) -> list[int]:
         """Add every task in one commit; a request that came before adds nothing.
+
+        Args:
+            body: the tasks.
+            sender: whose request it is: another's may have the same name.
+            mark: a checksum of the request, by which another one of the same name is noticed.
+            guard: raises if these tasks may not be submitted; called inside the transaction.
+            now: Unix time.
+            at_once: do not wait for others who write.
 
         Raises:
             WouldWaitError: with `at_once`, somebody else is writing; nothing was done.
             DecodeError: an argument is out of range; the message says which.
             LimitError: there are more than `max_batch` tasks.
+            ConflictError: the sender sent something else under this name.
         """
         batches: list[submit.Batch] = []
         count = 0
@@ -57,7 +80,8 @@ class Desk(TaskQueue):
             batches.append(batch)
         if any(group.places is not None for group in body.groups):
             _check_places(batches, count)
-        ledger, once = self._ledger, body.once
+        ledger = self._ledger
+        once = None if body.once is None else f"{sender}\0{body.once}"
         for batch in batches:
             submit.pack_batch(self._values, batch)
         at = self._now(now)
@@ -66,11 +90,12 @@ class Desk(TaskQueue):
             if once is not None:
                 known = ledger.execute(SQL.find_request, (once,)).fetchone()
                 if known is not None:
-                    answer: list[int] = msgspec.msgpack.decode(known[0])
-                    return answer
+                    return _answered(known[0], mark, body.once)
+            if guard is not None:
+                guard(ledger)
             ids = submit.add_batches(ledger, batches, count, at) if count else []
             if once is not None:
-                ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode(ids), at))
+                ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode((mark, ids)), at))
             return ids
 
         return self._run_at_once(work) if at_once else self._run(work)
@@ -81,21 +106,29 @@ class Desk(TaskQueue):
     # ---- claim
 
     def claim_lots(
-        self, ask: wire.Ask, tags: frozenset[str], *, now: float | None = None
+        self, ask: wire.Ask, tags: frozenset[str], badge: int = 0, *, now: float | None = None
     ) -> list[wire.Lot]:
-        """Lease the next tasks that a worker with these tags may run."""
-        wanted = self._wanted(ask, tags)
+        """Lease the next tasks that a worker with these tags may run.
+
+        Args:
+            ask: who claims, and how many.
+            tags: what it may claim.
+            badge: of its identity; part of the leases' tokens.
+            now: Unix time.
+        """
+        wanted = self._wanted(ask, tags, badge)
         at = self._now(now)
         return lots(self._run(lambda: self._claim_now(wanted, at)))
 
-    def _wanted(self, ask: wire.Ask, tags: frozenset[str]) -> claims.Claim:
+    def _wanted(self, ask: wire.Ask, tags: frozenset[str], badge: int) -> claims.Claim:
         if not ask.worker_id:
             raise DecodeError("worker_id is empty.")
         if not 0 < ask.limit <= self.max_batch:
             raise DecodeError(f"limit is a number from 1 to {self.max_batch}, not {ask.limit}.")
         seconds = self._lease(ask.lease_seconds)
+        epoch = self.epoch << BADGE_BITS | badge
         return claims.Claim(
-            ask.worker_id, ask.limit, tags, ask.accept_untagged, seconds, self.epoch, decode=False
+            ask.worker_id, ask.limit, tags, ask.accept_untagged, seconds, epoch, decode=False
         )
 
     def _lease(self, seconds: float | None) -> float:
@@ -111,6 +144,7 @@ class Desk(TaskQueue):
         self,
         body: wire.Outcomes,
         tags: frozenset[str],
+        badge: int = 0,
         *,
         now: float | None = None,
         again: bool = False,
@@ -126,7 +160,7 @@ class Desk(TaskQueue):
         """
         done = self._pack_done(body.done)
         started, released = _spans(body.started), _spans(body.released)
-        wanted = None if body.claim is None else self._wanted(body.claim, tags)
+        wanted = None if body.claim is None else self._wanted(body.claim, tags, badge)
         at = self._now(now)
 
         def work() -> tuple[list[int], dict[int, str], list[StoredTask]]:
@@ -153,6 +187,8 @@ class Desk(TaskQueue):
         """Return which of `lost` their token has not settled, and what became of failed tasks."""
         tokens = {i: group.token for group in body.done for i in group.ids}
         tokens |= {failure.task_id: failure.token for failure in body.failed}
+        tokens |= {i: group.token for group in body.released for i in group.ids}
+        released = {i for group in body.released for i in group.ids}
         failed = {failure.task_id for failure in body.failed}
         refused: list[int] = []
         statuses: dict[int, str] = {}
@@ -166,6 +202,9 @@ class Desk(TaskQueue):
             if ours and task_id in failed:
                 ours = task.token.attempt == tokens[task_id][1]  # type: ignore[union-attr]
                 ours = ours and task.status.value in ("delayed", "ready", "dead")
+            elif ours and task_id in released:
+                ours = task.token.attempt == tokens[task_id][1]  # type: ignore[union-attr]
+                ours = ours and task.status.value in ("ready", "parked")
             elif ours:
                 ours = task.token == Token(*tokens[task_id])
                 ours = ours and task.status.value == "completed"
@@ -207,29 +246,38 @@ class Desk(TaskQueue):
         reply = self._run(lambda: leases.heartbeat(self._ledger, refs, seconds, at))
         return wire.Beaten(sorted(reply.lost), sorted(reply.cancelled))
 
-    def holds(self, task_id: int, token: tuple[int, int]) -> None:
-        """Return if this token is the one of the task's live lease.
-
-        Raises:
-            LeaseLostError: it is not.
-        """
-        self._run(lambda: self._ledger.hold(task_id, Token(*token)))
-
     # ---- the coordinator's own tables
 
-    def prepare(self) -> None:
-        """Make the coordinator's tables where they are missing."""
+    def prepare(self, *, now: float | None = None) -> None:
+        """Make the coordinator's tables where they are missing, and give every lease time.
+
+        While no coordinator was there no worker could keep its lease. Each gets as long again as
+        it had, up to this queue's own lease, but never past its task's `timeout_seconds`: whoever
+        still works says so within that time.
+        """
+        at = self._now(now)
 
         def work() -> None:
             for statement in SQL.schema.split(";"):
                 if statement.strip():
                     self._ledger.execute(statement)
+            self._ledger.execute(SQL.give_leases_time, (at, self.lease_seconds))
 
         self._run(work)
 
-    def transact(self, work: Callable[[Callable[..., Cursor]], T]) -> T:
-        """Run `work` with the `execute` of a transaction, in one commit."""
-        return self._run(lambda: work(self._ledger.execute))
+    def transact(self, work: Callable[[Ledger], T]) -> T:
+        """Run `work` in one transaction."""
+
+        def in_order() -> T:
+            self._ledger.refresh()
+            return work(self._ledger)
+
+        return self._run(in_order)
+
+    @property
+    def limits_keys(self) -> bool:
+        """Whether a task that ends may let another one begin."""
+        return bool(self._ledger.limits)
 
     def pack(self, value: Any) -> Any:
         """Return what stands for `value` in a row; a large one goes to the blob store."""
@@ -256,6 +304,21 @@ class Desk(TaskQueue):
     def tick(self) -> int:
         """Do what is due; return how many tasks moved."""
         return self.expire()
+
+
+def _answered(answer: bytes, mark: int, once: str | None) -> list[int]:
+    """Return the ids that were answered to a request, if this is the same one."""
+    first, ids = msgspec.msgpack.decode(answer)
+    if first != mark:
+        shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")  # noqa: PLR2004
+        raise ConflictError(
+            f"The request {once!r:.100} was sent before with other tasks: it made {len(ids)}"
+            f" ({shown}). Give another request another name.",
+            once=once,
+            ids=ids[:100],
+        )
+    found: list[int] = ids
+    return found
 
 
 def _batch(group: wire.Group, start: int) -> submit.Batch:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 from noob_cloud.codec import Limits
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.answers import body_of, headers_of, status_of
-from noob_cloud.exceptions import LimitError, UnavailableError
+from noob_cloud.coordinator.body import GoneError, read
+from noob_cloud.exceptions import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -39,30 +41,12 @@ _SMALL = 1 << 18
 """Bytes of a body that is served without leaving the event loop."""
 
 
-class _GoneError(Exception):
-    """The client hung up before its request was complete."""
+class Caller:
+    """Whoever waits for an answer."""
 
+    __slots__ = ("_receive", "_watch")
 
-class Request:
-    """What a hot route needs to know of a request."""
-
-    __slots__ = ("_receive", "_watch", "again", "body", "limits", "now", "who")
-
-    def __init__(
-        self,
-        who: Identity,
-        body: bytes,
-        limits: Limits,
-        receive: Receive,
-        *,
-        now: float | None,
-        again: bool,
-    ) -> None:
-        self.who = who
-        self.body = body
-        self.limits = limits
-        self.now = now
-        self.again = again
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
 
@@ -80,6 +64,29 @@ class Request:
         """Stop watching."""
         if self._watch is not None:
             self._watch.cancel()
+
+
+class Request(Caller):
+    """What a hot route needs to know of a request."""
+
+    __slots__ = ("again", "body", "limits", "now", "who")
+
+    def __init__(
+        self,
+        who: Identity,
+        body: bytes,
+        limits: Limits,
+        receive: Receive,
+        *,
+        now: float | None,
+        again: bool,
+    ) -> None:
+        super().__init__(receive)
+        self.who = who
+        self.body = body
+        self.limits = limits
+        self.now = now
+        self.again = again
 
 
 class Door:
@@ -118,7 +125,7 @@ class Door:
 
         try:
             await self._serve(scope, receive, noted)
-        except _GoneError:
+        except GoneError:
             return
         except Exception as error:  # noqa: BLE001 - every error has an answer
             if not started:
@@ -137,11 +144,15 @@ class Door:
             raise UnavailableError("The coordinator is shutting down.")
         settings = self.coordinator.settings
         limit = settings.max_blob if path.startswith("/blobs/") else settings.max_body
-        body = await _read(headers, receive, limit)
+        body = await read(headers, receive, limit)
         if hot is None:
-            scope.setdefault("state", {})["identity"] = who
-            scope["state"]["now"] = self._now(headers)
-            await self.app(scope, _replay(body, receive), send)
+            caller = Caller(receive)
+            state = {"identity": who, "now": self._now(headers), "caller": caller}
+            scope.setdefault("state", {}).update(state)
+            try:
+                await self.app(scope, _replay(body, receive), send)
+            finally:
+                caller.close()
             return
         assert who is not None  # noqa: S101 - hot routes are not open
         again = b"noob-again" in headers
@@ -180,9 +191,9 @@ class Door:
 
     async def _submit(self, request: Request) -> wire.Submitted:
         body = wire.from_frame(wire.Submit, request.body, request.limits)
-        return await self.coordinator.submit(
-            request.who, body, request.now, small=len(request.body) <= _SMALL
-        )
+        small = len(request.body) <= _SMALL
+        mark = 0 if body.once is None else crc32(request.body)
+        return await self.coordinator.submit(request.who, body, request.now, mark=mark, small=small)
 
     async def _claim(self, request: Request) -> wire.Claimed:
         ask = wire.from_frame(wire.Ask, request.body, request.limits)
@@ -202,31 +213,7 @@ class Door:
 
     async def _settled(self, request: Request) -> wire.Views:
         body = wire.from_frame(wire.Wait, request.body, request.limits)
-        return await self.coordinator.wait_settled(body)
-
-
-async def _read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        LimitError: it has more than `limit` bytes.
-    """
-    said = headers.get(b"content-length")
-    if said is not None and said.isdigit() and int(said) > limit:
-        raise LimitError(f"The body has {int(said)} bytes; the limit is {limit}.", limit=limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise LimitError(f"The body has more than {limit} bytes, the limit.", limit=limit)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return await self.coordinator.wait_settled(request.who, body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

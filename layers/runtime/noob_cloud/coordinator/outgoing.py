@@ -117,3 +117,8 @@ def view(task: Task) -> wire.View:
         place.traceback,
         place.chunk.unique(task.task_id),
     )
+
+
+def withhold(found: wire.View) -> None:
+    """Take out of a view what only those may read whom the task concerns."""
+    found.payload = found.result = found.error = found.traceback = found.unique = None

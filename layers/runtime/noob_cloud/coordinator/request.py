@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request, Response
@@ -42,6 +44,14 @@ def _now(request: Request) -> float | None:
     return found
 
 
+def _gone(request: Request) -> Gone:
+    found: Gone = request.state.caller.gone
+    return found
+
+
+Gone = Callable[[], asyncio.Task[None]]
+"""Starts to watch whether the client hangs up."""
+WhenGone = Annotated[Gone, Depends(_gone)]
 Service = Annotated[Coordinator, Depends(_coordinator)]
 Caller = Annotated[Identity, Depends(_caller)]
 Now = Annotated[float | None, Depends(_now)]

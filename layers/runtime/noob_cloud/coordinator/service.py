@@ -4,53 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, fields
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
 from noob_cloud.blobs import BlobStore, FolderStore, MemoryStore
 from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.counts import Counts
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
-from noob_cloud.coordinator.outgoing import view
+from noob_cloud.coordinator.outgoing import view, withhold
 from noob_cloud.coordinator.records import Records
+from noob_cloud.coordinator.runs import Runs
+from noob_cloud.coordinator.upkeep import Upkeep
 from noob_cloud.coordinator.waiting import Claims, Settlements
 from noob_cloud.coordinator.workers import WorkerRow, Workers
 from noob_cloud.coordinator.writer import Writer
-from noob_cloud.exceptions import DecodeError, TaskStateError
+from noob_cloud.exceptions import LimitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from noob_cloud.coordinator.run import RunState
     from noob_cloud.coordinator.settings import CoordinatorSettings
     from noob_cloud.identity import Identity
     from noob_cloud.queue import Clock
+    from noob_cloud.queue.ledger import Ledger
 
 T = TypeVar("T")
 _KEPT_SECONDS = 300
-_REQUESTS_KEPT = 3600.0
-"""How long, in seconds, a request is remembered so that it does not happen twice."""
-_CLEANUP_SECONDS = 60.0
-_COLLECT_SECONDS = 3600.0
-_BLOBS_KEPT = 24 * 3600.0
-"""How long, in seconds, a blob stays that no task, run or tube names (yet)."""
+_NO_RUN = frozenset((None,))
 _BRIEF = 1_000
 """Up to so many tasks a request is served without leaving the event loop."""
-_SLOWEST = 1.0
-"""Longest pause of the upkeep, in seconds."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened since the start."""
-
-    submitted: int = 0
-    claimed: int = 0
-    completed: int = 0
-    failed: int = 0
-    refused: int = 0
-    """Outcomes of lost leases."""
 
 
 class Coordinator:
@@ -59,14 +43,22 @@ class Coordinator:
     Args:
         settings: what it keeps where, and what a request may cost.
         clock: the queue's, instead of the machine's.
+        blobs: where large values are, instead of the settings' folder.
     """
 
-    def __init__(self, settings: CoordinatorSettings, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        *,
+        clock: Clock | None = None,
+        blobs: BlobStore | None = None,
+    ) -> None:
         self.settings = settings
         self.tokens = settings.tokens
-        self.blobs: BlobStore = (
-            MemoryStore() if settings.blob_dir is None else FolderStore(settings.blob_dir)
-        )
+        if blobs is None:
+            folder = settings.blob_dir
+            blobs = MemoryStore() if folder is None else FolderStore(folder)
+        self.blobs = blobs
         self.desk = Desk(
             settings.db_path is not None,
             settings.db_path or "",
@@ -77,7 +69,8 @@ class Coordinator:
             clock=clock,
         )
         self.desk.max_batch = settings.max_batch
-        self.records = Records(
+        self.records = Records(self.desk, self.blobs)
+        self.runs = Runs(
             self.desk,
             self.blobs,
             takeovers=settings.run_takeovers,
@@ -96,8 +89,7 @@ class Coordinator:
         self.draining = False
         self.open_runs: dict[int, str] = {}
         """Runs without an outcome, by their driver's task."""
-        self.cancelled_runs: set[str] = set()
-        self._background: list[asyncio.Task[None]] = []
+        self._upkeep = Upkeep(self)
 
     # ---- lifecycle
 
@@ -105,12 +97,8 @@ class Coordinator:
         """Prepare the file and begin the upkeep."""
         self.writer.start()
         await self.writer.do(self.desk.prepare)
-        self.open_runs = await self.writer.do(self.records.open_runs)
-        self.cancelled_runs = await self.writer.do(self.records.cancelled_runs)
-        self._background = [
-            asyncio.create_task(self.claims.serve()),
-            asyncio.create_task(self._upkeep()),
-        ]
+        self.open_runs = await self.writer.do(self.runs.open)
+        self._upkeep.start()
 
     def drain(self) -> None:
         """Take no more work, and let everyone who waits go."""
@@ -122,11 +110,7 @@ class Coordinator:
     async def stop(self) -> None:
         """End the upkeep and close the file."""
         self.drain()
-        for task in self._background:
-            task.cancel()
-        for task in self._background:
-            with suppress(asyncio.CancelledError):
-                await task
+        await self._upkeep.stop()
         await asyncio.to_thread(self.writer.stop)
         self.desk.close()
 
@@ -134,24 +118,44 @@ class Coordinator:
         """Run `work` in the writer's thread."""
         return self.writer.do(work)
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread where it may take long: large blobs are read and hashed there."""
+        return await asyncio.to_thread(work)
+
     # ---- the hot operations
 
     async def submit(
-        self, who: Identity, body: wire.Submit, now: float | None = None, *, small: bool = False
+        self,
+        who: Identity,
+        body: wire.Submit,
+        now: float | None = None,
+        *,
+        mark: int = 0,
+        small: bool = False,
     ) -> wire.Submitted:
-        """Add tasks; `small` says that the body is."""
+        """Add tasks; `mark` is a checksum of the body, and `small` says that it is."""
         who.require("client", "worker")
-        if self.cancelled_runs:
-            for group in body.groups:
-                if group.options.run_id in self.cancelled_runs:
-                    raise TaskStateError(f"The run {group.options.run_id} was cancelled.")
-        desk = self.desk
-        if small and sum(len(group.epochs) for group in body.groups) <= _BRIEF:
-            ids = await self.writer.do_brief(
-                lambda at_once: desk.submit_groups(body, now=now, at_once=at_once)
+        desk, runs = self.desk, self.runs
+        worker = None if who.may("client") else who
+        names = {group.options.run_id for group in body.groups}
+
+        def guard(ledger: Ledger) -> None:
+            runs.guard(ledger, names, worker)
+
+        def work(at_once: bool = False) -> list[int]:  # noqa: FBT001, FBT002 - as the writer calls it
+            return desk.submit_groups(
+                body,
+                sender=who.name,
+                mark=mark,
+                guard=None if names == _NO_RUN and worker is None else guard,
+                now=now,
+                at_once=at_once,
             )
+
+        if small and sum(len(group.epochs) for group in body.groups) <= _BRIEF:
+            ids = await self.writer.do_brief(work)
         else:
-            ids = await self.writer.do(lambda: desk.submit_groups(body, now=now))
+            ids = await self.writer.do(work)
         self.counts.submitted += len(ids)
         self.claims.wake()
         return wire.Submitted(ids)
@@ -168,7 +172,7 @@ class Coordinator:
         tags = _tags(who, ask)
         self._seen(ask.worker_id, who, tags)
         wait = min(ask.wait, self.settings.max_wait)
-        lots = await self.claims.claim(ask, tags, wait=wait, gone=gone, now=now)
+        lots = await self.claims.claim(ask, tags, who.badge, wait=wait, gone=gone, now=now)
         self._claimed(ask.worker_id, lots)
         return wire.Claimed(lots)
 
@@ -184,19 +188,25 @@ class Coordinator:
         """Take outcomes, and lease more tasks in the same commit; `small` says that the body is.
 
         With `again` the request has been sent before: what it settled then is not refused now.
+        What another identity claimed is refused, whatever the token.
         """
         who.require("worker")
+        size = self._check_size(_size(body))
+        foreign = [] if who.role == "admin" else _drop_foreign(body, who)
         ask = body.claim
         tags = frozenset[str]()
         if ask is not None:
             tags = _tags(who, ask)
-        desk = self.desk
-        if small and not again and _size(body) <= _BRIEF:
+        desk, badge = self.desk, who.badge
+        if small and not again and size + (0 if ask is None else ask.limit) <= _BRIEF:
             settled = await self.writer.do_brief(
-                lambda at_once: desk.settle(body, tags, now=now, at_once=at_once)
+                lambda at_once: desk.settle(body, tags, badge, now=now, at_once=at_once)
             )
         else:
-            settled = await self.writer.do(lambda: desk.settle(body, tags, now=now, again=again))
+            settled = await self.writer.do(
+                lambda: desk.settle(body, tags, badge, now=now, again=again)
+            )
+        settled.refused += foreign
         done = sum(len(group.ids) for group in body.done)
         refused = len(settled.refused)
         counts = self.counts
@@ -215,28 +225,64 @@ class Coordinator:
         return settled
 
     async def beat(self, who: Identity, body: wire.Beat, now: float | None = None) -> wire.Beaten:
-        """Extend leases."""
+        """Extend leases; what another identity claimed is lost to this one."""
         who.require("worker")
+        self._check_size(sum(len(group.ids) for group in body.held))
+        foreign = [group for group in body.held if not who.holds(group.token[0])]
+        if foreign:
+            body.held = [group for group in body.held if who.holds(group.token[0])]
         row = self._seen(body.worker_id, who, who.claimable(frozenset(body.tags)) or None)
         if row is not None:
             row.running = max(body.running, sum(len(group.ids) for group in body.held))
-        return await self.writer.do(lambda: self.desk.beat(body, now=now))
+        beaten = await self.writer.do(lambda: self.desk.beat(body, now=now))
+        beaten.lost += [task_id for group in foreign for task_id in group.ids]
+        return beaten
 
-    async def wait_settled(self, body: wire.Wait) -> wire.Views:
+    def _check_size(self, size: int) -> int:
+        limit = self.settings.max_batch
+        if size > limit:
+            raise LimitError(
+                f"The request is about {size} tasks; the limit is {limit}. Send several.",
+                limit=limit,
+            )
+        return size
+
+    async def wait_settled(self, who: Identity, body: wire.Wait) -> wire.Views:
         """Return tasks that have their outcome, as soon as enough of them have."""
-        if len(body.ids) > self.settings.max_batch:
-            raise DecodeError(f"Ask for up to {self.settings.max_batch} tasks at once.")
+        self._check_size(len(body.ids))
         ids = list(dict.fromkeys(body.ids))
         enough = len(ids) if body.at_least is None else min(body.at_least, len(ids))
         seconds = min(body.timeout, self.settings.max_wait)
-        return wire.Views([view(x) for x in await self.settlements.wait(ids, seconds, enough)])
+        views = [view(x) for x in await self.settlements.wait(ids, seconds, enough)]
+        return wire.Views(await self.readable(who, views))
+
+    async def readable(self, who: Identity, views: list[wire.View]) -> list[wire.View]:
+        """Return tasks as this identity may see them.
+
+        A worker reads what it claimed, and the tasks of a run that it drives; of any other it
+        learns where it stands, and neither what it was given nor what came of it.
+        """
+        if who.may("client"):
+            return views
+        others = [x for x in views if x.token is None or not who.holds(x.token[0])]
+        if others:
+            names = {x.terms.run_id for x in others}
+            driven = await self.writer.do(lambda: self.runs.driven(names, who))
+            for found in others:
+                if found.terms.run_id not in driven:
+                    withhold(found)
+        return views
 
     # ---- what follows from them
 
     async def _after(self, body: wire.Outcomes, settled: wire.Settled) -> None:
         for group in body.done:
             self.settlements.tell(group.ids)
-        if body.released or any(status != "dead" for status in settled.statuses.values()):
+        if (
+            body.released
+            or any(status != "dead" for status in settled.statuses.values())
+            or ((body.done or body.failed) and self.desk.limits_keys)
+        ):
             self.claims.wake()
         for failure in body.failed:
             if settled.statuses.get(failure.task_id) == "dead":
@@ -262,13 +308,18 @@ class Coordinator:
 
     async def look_at_run(self, task_id: int, run_id: str) -> None:
         """Notice whether a run has ended, and say so."""
-        run = await self.writer.do(lambda: self.records.run(run_id))
-        if run.status in ("waiting", "running"):
-            return
-        if self.open_runs.pop(task_id, None) is not None:
-            if run.status == "cancelled":
-                self.cancelled_runs.add(run_id)
-            self.events.add(f"run.{run.status}", run_id=run_id, done=run.done, error=run.error)
+        self._ended(await self.writer.do(lambda: self.runs.get(run_id)), task_id)
+
+    async def look_at_open_runs(self) -> None:
+        """Notice which runs have ended, whoever has ended them."""
+        known = dict(self.open_runs)
+        if known:
+            for run in await self.writer.do(lambda: self.runs.ended(known)):
+                self._ended(run, run.task_id)
+
+    def _ended(self, run: RunState, task_id: int) -> None:
+        if run.ended and self.open_runs.pop(task_id, None) is not None:
+            self.events.add(f"run.{run.status}", run_id=run.run_id, done=run.done, error=run.error)
 
     def _seen(self, worker_id: str, who: Identity, tags: frozenset[str] | None) -> WorkerRow | None:
         if not worker_id:
@@ -288,42 +339,28 @@ class Coordinator:
             row.claimed += count
             row.running += count
 
-    # ---- upkeep
 
-    async def _upkeep(self) -> None:
-        before = Counts()
-        next_second = next_cleanup = next_collection = time() + 1.0
-        while True:
-            due = await self.writer.do(self.desk.due_in)
-            await asyncio.sleep(max(0.05, min(_SLOWEST, due, next_second - time())))
-            if await self.writer.do(self.desk.tick):
-                self.claims.wake()
-            if time() < next_second:
-                continue
-            next_second = time() + 1.0
-            before = self._count(before)
-            for row in self.workers.sweep(time()):
-                self.events.add("worker.lost", worker_id=row.worker_id)
-            for task_id, run_id in list(self.open_runs.items()):
-                await self.look_at_run(task_id, run_id)
-            if next_second >= next_cleanup:
-                next_cleanup = next_second + _CLEANUP_SECONDS
-                await self.writer.do(self.desk.cleanup)
-                await self.writer.do(lambda: self.records.forget_requests(time() - _REQUESTS_KEPT))
-            if next_second >= next_collection:
-                next_collection = next_second + _COLLECT_SECONDS
-                await asyncio.to_thread(self.records.collect_blobs, _BLOBS_KEPT)
-
-    def _count(self, before: Counts) -> Counts:
-        now = Counts(**{field.name: getattr(self.counts, field.name) for field in fields(Counts)})
-        second = {x.name: getattr(now, x.name) - getattr(before, x.name) for x in fields(Counts)}
-        self.history.append({"at": round(time(), 1), **second})
-        return now
+def _drop_foreign(body: wire.Outcomes, who: Identity) -> list[int]:
+    """Take what another identity claimed out of a request; return those tasks."""
+    tokens = [group.token for group in body.done]
+    tokens += [group.token for group in (*body.released, *body.started)]
+    tokens += [failure.token for failure in body.failed]
+    if all(who.holds(epoch) for epoch, _ in tokens):
+        return []
+    dropped: set[int] = set()
+    for name in ("done", "released", "started"):
+        groups = getattr(body, name)
+        kept = [group for group in groups if who.holds(group.token[0])]
+        dropped.update(i for group in groups if group not in kept for i in group.ids)
+        setattr(body, name, kept)
+    dropped.update(x.task_id for x in body.failed if not who.holds(x.token[0]))
+    body.failed = [x for x in body.failed if who.holds(x.token[0])]
+    return sorted(dropped)
 
 
 def _size(body: wire.Outcomes) -> int:
-    """How many tasks a request is about."""
-    size = len(body.failed) + (0 if body.claim is None else body.claim.limit)
+    """How many tasks a request settles."""
+    size = len(body.failed)
     for groups in (body.done, body.released, body.started):
         size += sum(len(group.ids) for group in groups)
     return size

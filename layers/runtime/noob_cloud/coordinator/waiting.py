@@ -27,6 +27,7 @@ class _Waiter:
 
     ask: wire.Ask
     tags: frozenset[str]
+    badge: int
     lots: asyncio.Future[list[wire.Lot]]
 
 
@@ -54,6 +55,7 @@ class Claims:
         self,
         ask: wire.Ask,
         tags: frozenset[str],
+        badge: int = 0,
         *,
         wait: float,
         gone: asyncio.Future[None] | None = None,
@@ -61,11 +63,11 @@ class Claims:
     ) -> list[wire.Lot]:
         """Lease tasks now, or within `wait` seconds unless the worker is gone by then."""
         seen = self._changes
-        lots = await self._writer.do(lambda: self._desk.claim_lots(ask, tags, now=now))
+        lots = await self._writer.do(lambda: self._desk.claim_lots(ask, tags, badge, now=now))
         if lots or wait <= 0 or self._closed:
             return lots
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(ask, tags, loop.create_future())
+        waiter = _Waiter(ask, tags, badge, loop.create_future())
         self._waiting[waiter] = None
         if self._changes != seen:
             self._news.set()
@@ -111,6 +113,8 @@ class Claims:
     async def _round(self) -> None:
         waiting = list(self._waiting)
 
+        trouble: list[Exception] = []
+
         def work() -> list[tuple[_Waiter, list[wire.Lot]]]:
             served: list[tuple[_Waiter, list[wire.Lot]]] = []
             nothing_for: set[tuple[frozenset[str], bool]] = set()
@@ -118,7 +122,11 @@ class Claims:
                 group = (waiter.tags, waiter.ask.accept_untagged)
                 if group in nothing_for or waiter.lots.done():
                     continue
-                lots = self._desk.claim_lots(waiter.ask, waiter.tags)
+                try:
+                    lots = self._desk.claim_lots(waiter.ask, waiter.tags, waiter.badge)
+                except Exception as error:  # noqa: BLE001 - raised when the others have theirs
+                    trouble.append(error)
+                    break
                 if lots:
                     served.append((waiter, lots))
                 else:
@@ -131,6 +139,8 @@ class Claims:
             else:
                 self._waiting.pop(waiter, None)
                 waiter.lots.set_result(lots)
+        if trouble:
+            raise trouble[0]
 
     def close(self) -> None:
         """Let everyone who waits go with nothing."""

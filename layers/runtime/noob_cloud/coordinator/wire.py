@@ -6,9 +6,10 @@ holds its codec frame: the coordinator hands it on without decoding it.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from noob_cloud.codec import Limits, dumps, loads
@@ -34,6 +35,21 @@ _SHORT = 1 << 14
 """A longer string or byte string is cheaper to hand on as a frame."""
 
 T = TypeVar("T")
+
+# ---- bounds: what is over them is refused while it is decoded, and costs nothing more
+
+TaskId = Annotated[int, Meta(ge=0, lt=1 << 40)]
+Token = tuple[Annotated[int, Meta(ge=0, lt=1 << 62)], Annotated[int, Meta(ge=0, lt=1 << 31)]]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Count = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Name = Annotated[str, Meta(max_length=2_000)]
+"""Of a worker, a run, a key, a request."""
+NodeName = Annotated[str, Meta(max_length=100_000)]
+"""The nodes of a fused stage are one name."""
+Tag = Annotated[str, Meta(max_length=200)]
+Text = Annotated[str, Meta(max_length=1_000_000)]
+"""What went wrong, for people to read."""
+_FEW: Final = Meta(max_length=100)
 
 
 # ---- values
@@ -82,13 +98,13 @@ class Options(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """How the tasks of one group are scheduled."""
 
     priority: int = 2
-    affinity_tags: tuple[str, ...] = ()
-    required_tags: tuple[str, ...] = ()
+    affinity_tags: Annotated[tuple[Tag, ...], _FEW] = ()
+    required_tags: Annotated[tuple[Tag, ...], _FEW] = ()
     timeout_seconds: float = 300.0
     max_retries: int = 3
     delay: float = 0.0
-    key: str | None = None
-    run_id: str | None = None
+    key: Name | None = None
+    run_id: Name | None = None
     queue_timeout: float | None = None
 
 
@@ -96,11 +112,11 @@ class Group(msgspec.Struct, array_like=True):
     """Tasks that are scheduled alike, as columns."""
 
     options: Options
-    nodes: list[str] | str
+    nodes: list[NodeName] | NodeName
     """One for each task, or the one of all."""
     epochs: list[Any]
     payloads: list[Any] | None = None
-    uniques: list[str | None] | None = None
+    uniques: list[Name | None] | None = None
     """Idempotency keys."""
     places: list[int] | None = None
     """Where each stands in the list of ids; None for one group in order."""
@@ -110,7 +126,7 @@ class Submit(msgspec.Struct, array_like=True):
     """Body of POST /tasks."""
 
     groups: list[Group]
-    once: str | None = None
+    once: Name | None = None
     """Names this request: sent again, it answers with the same ids and adds nothing."""
 
 
@@ -126,13 +142,13 @@ class Submitted(msgspec.Struct, array_like=True):
 class Ask(msgspec.Struct, array_like=True):
     """Body of POST /claims."""
 
-    worker_id: str
+    worker_id: Name
     limit: int = 1
-    tags: list[str] | None = None
+    tags: Annotated[list[Tag], _FEW] | None = None
     """Narrows what the worker's identity may claim; None for all of it."""
     accept_untagged: bool = True
     lease_seconds: float | None = None
-    wait: float = 0.0
+    wait: Seconds = 0.0
 
 
 class Lot(msgspec.Struct, array_like=True):
@@ -162,32 +178,32 @@ class Claimed(msgspec.Struct, array_like=True):
 class Done(msgspec.Struct, array_like=True):
     """Completed tasks under one token."""
 
-    token: tuple[int, int]
-    ids: list[int]
+    token: Token
+    ids: list[TaskId]
     results: list[Any] | None = None
 
 
 class Failure(msgspec.Struct, array_like=True):
     """A task that failed."""
 
-    task_id: int
-    token: tuple[int, int]
-    error: str
-    traceback: str | None = None
+    task_id: TaskId
+    token: Token
+    error: Text
+    traceback: Text | None = None
     retryable: bool = True
 
 
 class Held(msgspec.Struct, array_like=True):
     """Tasks under one token."""
 
-    token: tuple[int, int]
-    ids: list[int]
+    token: Token
+    ids: list[TaskId]
 
 
 class Outcomes(msgspec.Struct, array_like=True):
     """Body of POST /outcomes."""
 
-    worker_id: str
+    worker_id: Name
     done: list[Done] = []
     failed: list[Failure] = []
     released: list[Held] = []
@@ -209,12 +225,12 @@ class Settled(msgspec.Struct, array_like=True):
 class Beat(msgspec.Struct, array_like=True):
     """Body of POST /heartbeats."""
 
-    worker_id: str
+    worker_id: Name
     held: list[Held] = []
     lease_seconds: float | None = None
-    tags: list[str] = []
+    tags: Annotated[list[Tag], _FEW] = []
     """What the worker offers, for people to read."""
-    running: int = 0
+    running: Count = 0
 
 
 class Beaten(msgspec.Struct, array_like=True):
@@ -230,9 +246,9 @@ class Beaten(msgspec.Struct, array_like=True):
 class Wait(msgspec.Struct, array_like=True):
     """Body of POST /settled."""
 
-    ids: list[int]
-    timeout: float = 0.0
-    at_least: int | None = None
+    ids: list[TaskId]
+    timeout: Seconds = 0.0
+    at_least: Count | None = None
 
 
 class View(msgspec.Struct, array_like=True):
@@ -270,9 +286,9 @@ class Views(msgspec.Struct, array_like=True):
 class Posted(msgspec.Struct, array_like=True):
     """Body of POST /runs/{id}/results: what the run's driver has."""
 
-    task_id: int
-    token: tuple[int, int]
-    first: int
+    task_id: TaskId
+    token: Token
+    first: TaskId
     """Position of the first of them."""
     results: list[Any]
 
@@ -296,14 +312,14 @@ class Results(msgspec.Struct, array_like=True):
 class NewRun(msgspec.Struct, array_like=True):
     """Body of POST /runs."""
 
-    tube: str
-    n: int | None = None
+    tube: Tag
+    n: TaskId | None = None
     inputs: Any = None
     """One mapping for each epoch, packed."""
-    run_id: str | None = None
+    run_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     placement: Any = None
     priority: int = 2
-    affinity_tags: tuple[str, ...] = ()
+    affinity_tags: Annotated[tuple[Tag, ...], _FEW] = ()
 
 
 # ---- frames
