@@ -2,3 +2,9 @@
 
 /// The version of the core, which the Python package compares with its own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub mod frame;
+pub mod hash;
+pub mod msgpack;
+pub mod refusal;
+pub mod wire;
