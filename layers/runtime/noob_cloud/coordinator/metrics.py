@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from noob_cloud.queue import QueueStats
 
 _PLACES = ("ready", "parked", "delayed", "claimed", "running", "completed", "dead", "cancelled")
+_MOST_LABELS = 100
+"""Values of the label `tags`."""
+_OTHERS = "(others)"
 _COUNTS = {
     "submitted": "Tasks submitted.",
     "claimed": "Leases granted.",
@@ -37,7 +40,7 @@ class _Collector:
             tasks.add_metric([place], getattr(self._stats, place))
         yield tasks
         waiting = GaugeMetricFamily("noob_waiting_tasks", "Ready tasks by tags.", labels=["tags"])
-        for tags, count in self._stats.ready_by_tags.items():
+        for tags, count in _largest(self._stats.ready_by_tags):
             waiting.add_metric([tags], count)
         yield waiting
         for name, text in _COUNTS.items():
@@ -56,6 +59,15 @@ class _Collector:
         yield GaugeMetricFamily(
             "noob_writer_backlog", "Jobs before the writer.", value=self._coordinator.writer.waiting
         )
+
+
+def _largest(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Return the largest counts, and the others as one: whoever submits chooses the tags."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if len(ordered) <= _MOST_LABELS:
+        return ordered
+    rest = sum(count for _, count in ordered[_MOST_LABELS:])
+    return [*ordered[:_MOST_LABELS], (_OTHERS, rest)]
 
 
 def prometheus(coordinator: Coordinator, stats: QueueStats) -> bytes:

@@ -142,7 +142,8 @@ class Transport:
                 data = answer.read()
             except (OSError, HTTPException) as error:
                 connection.close()
-                if kept:  # it had been closed while it was idle: that says nothing
+                if kept:  # closed while it was idle, most likely; or killed before it answered
+                    headers = {**headers, "Noob-Again": "0"}
                     connection, kept = self._connection(self._timeout + wait, fresh=True)
                     continue
                 return None, f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback as tracebacks
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import uuid4
 
 from noob_cloud.coordinator import columns, wire
@@ -25,7 +25,8 @@ _LONGEST_POLL: Final = 20.0
 """Seconds that one request waits; a longer wait is several requests."""
 _MOST: Final = 5_000
 """Tasks in one request; more are several."""
-_PAGE: Final = 1_000
+_LONGEST_TEXT: Final = 100_000
+"""Characters of an error or a traceback that travel."""
 
 
 class RemoteQueue(RemoteView):
@@ -185,13 +186,19 @@ class RemoteQueue(RemoteView):
         """
         refs, single = columns.listed(tasks)
         worker_id = self._worker_of(refs[0]) if refs else ""
-        body = wire.Beat(worker_id, self._held_of(refs), lease_seconds, [], len(refs))
-        found = self._post("/heartbeats", body, wire.Beaten, now=now)
-        for task_id in found.lost:
+        lost: set[int] = set()
+        cancelled: set[int] = set()
+        for first in range(0, max(1, len(refs)), _MOST):
+            held = self._held_of(refs[first : first + _MOST])
+            body = wire.Beat(worker_id, held, lease_seconds, [], len(refs))
+            found = self._post("/heartbeats", body, wire.Beaten, now=now)
+            lost.update(found.lost)
+            cancelled.update(found.cancelled)
+        for task_id in lost:
             self._held.pop(task_id, None)
-        if single and found.lost and not found.cancelled:
+        if single and lost and not cancelled:
             self._refuse(refs[0])
-        return HeartbeatReply(frozenset(found.lost), frozenset(found.cancelled))
+        return HeartbeatReply(frozenset(lost), frozenset(cancelled))
 
     def release(self, tasks: TaskRef | Sequence[TaskRef], *, now: float | None = None) -> None:
         """Hand tasks back unworked: ready at once, and no attempt is counted.
@@ -201,8 +208,10 @@ class RemoteQueue(RemoteView):
         """
         refs, single = columns.listed(tasks)
         worker_id = self._worker_of(refs[0]) if refs else ""
-        body = wire.Outcomes(worker_id, released=self._held_of(refs))
-        refused = self._settle(body, now=now).refused
+        refused: list[int] = []
+        for first in range(0, len(refs), _MOST):
+            held = self._held_of(refs[first : first + _MOST])
+            refused += self._settle(wire.Outcomes(worker_id, released=held), now=now).refused
         for ref in refs:
             self._held.pop(columns.id_of(ref), None)
         if single and refused:
@@ -292,7 +301,8 @@ class RemoteQueue(RemoteView):
             traceback = traceback or "".join(tracebacks.format_exception(error))
             error = f"{type(error).__name__}: {error}"
         task_id, token = self._ref(task)
-        failure = wire.Failure(task_id, columns.pair(token), error, traceback, retryable)
+        told = None if traceback is None else _told(traceback)
+        failure = wire.Failure(task_id, columns.pair(token), _told(error), told, retryable)
         settled = self._settle(wire.Outcomes(self._worker_of(task), failed=[failure]), now=now)
         self._held.pop(task_id, None)
         if task_id not in settled.statuses:
@@ -322,7 +332,7 @@ class RemoteQueue(RemoteView):
             return task._place.worker_id or ""  # noqa: SLF001 - without unpacking the rest
         return task.worker_id or "" if isinstance(task, Task) else ""
 
-    def _refuse(self, task: TaskRef) -> None:
+    def _refuse(self, task: TaskRef) -> NoReturn:
         """Raise what a worker is told that does not hold this task."""
         found = self.get_task(columns.id_of(task), decode=False)
         cancelled = found.status is TaskStatus.CANCELLED
@@ -333,3 +343,12 @@ class RemoteQueue(RemoteView):
             task_id=found.task_id,
             cancelled=cancelled,
         )
+
+
+def _told(text: str) -> str:
+    """Return what went wrong so that it can travel: its beginning and its end, if it is long."""
+    if len(text) > _LONGEST_TEXT:
+        half = _LONGEST_TEXT // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters ...\n{text[-half:]}"
+    # a name of a file may hold what is no character
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
