@@ -15,15 +15,6 @@ from noob_cloud.exceptions import BlobCorruptError, BlobError, BlobNotFoundError
 ABSENT = cid(b"never stored")
 
 
-@pytest.fixture(scope="session")
-def s3_url():
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["memory", "folder", "s3"])
 def store(request, tmp_path, monkeypatch) -> BlobStore:
     if request.param == "memory":

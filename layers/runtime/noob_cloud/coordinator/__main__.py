@@ -7,6 +7,9 @@ import sys
 from noob_cloud.coordinator import CoordinatorSettings, serve
 from noob_cloud.upstream import quieten
 
+_INTERRUPTED = 130
+"""What a shell says of a program that Ctrl-C ended."""
+
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
@@ -19,7 +22,10 @@ def main() -> None:
             sys.stdout.write(f"token for this run, shown once: {settings.tokens.generated}\n")
         sys.stdout.flush()
 
-    serve(settings, on_start=say)
+    try:
+        serve(settings, on_start=say)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

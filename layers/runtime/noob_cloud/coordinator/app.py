@@ -15,6 +15,7 @@ from noob_cloud.coordinator.service import Coordinator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from noob_cloud.blobs import BlobStore
     from noob_cloud.coordinator.settings import CoordinatorSettings
     from noob_cloud.queue import Clock
 
@@ -29,7 +30,9 @@ arrives is unpickled, and no code of a tube is imported.
 """
 
 
-def create_app(settings: CoordinatorSettings, *, clock: Clock | None = None) -> Door:
+def create_app(
+    settings: CoordinatorSettings, *, clock: Clock | None = None, blobs: BlobStore | None = None
+) -> Door:
     """Make the coordinator's ASGI application.
 
     Its `coordinator` is the service behind the routes, its `app` the FastAPI application.
@@ -37,13 +40,14 @@ def create_app(settings: CoordinatorSettings, *, clock: Clock | None = None) -> 
     Args:
         settings: what it keeps where, whom it lets in, and what a request may cost.
         clock: the queue's, instead of the machine's.
+        blobs: where large values are, instead of the settings' folder.
 
     Raises:
         DatabaseVersionError: a newer noob-cloud wrote the queue's file; it is left untouched.
         DatabaseDamagedError: the file is damaged; it is left untouched.
         ValueError: a token is too short, or the token file is not well formed.
     """
-    coordinator = Coordinator(settings, clock=clock)
+    coordinator = Coordinator(settings, clock=clock, blobs=blobs)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

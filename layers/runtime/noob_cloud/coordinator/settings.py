@@ -40,6 +40,16 @@ class CoordinatorSettings(BaseSettings):
     """FULL: a commit survives the loss of power, at a hundredth of the speed."""
     epoch: int = Field(default=0, ge=0)
     """Epoch of this coordinator, for its fencing tokens."""
+    replica: str | None = None
+    """`s3://bucket/prefix`, with `?endpoint_url=` for another S3 than AWS's: every commit is copied
+    there, and the newest state is restored from there at the start. `db_path` then says only where
+    the copy being served lies."""
+    ack: Literal["replicated", "local"] = "replicated"
+    """With a replica: when an answer leaves, after its commit is in S3, or after the local one."""
+    replica_lease_seconds: float = Field(default=10.0, ge=1.0, le=300.0)
+    """How long a coordinator trusts its right to serve the replica, in seconds."""
+    replica_kept_hours: float = Field(default=7 * 24.0, ge=1.0)
+    """How far back the replica can be restored to a point in time, in hours."""
     lease_seconds: float = Field(default=60.0, gt=0)
     max_body: int = Field(default=64 * MIB, gt=0)
     """Bytes of a request's body."""
@@ -59,6 +69,12 @@ class CoordinatorSettings(BaseSettings):
     """How long requests may take to end when the coordinator shuts down."""
     client_clock: bool = False
     """Tests only: take the time from a request's Noob-Now header."""
+
+    @model_validator(mode="after")
+    def _check_replica(self) -> CoordinatorSettings:
+        if self.replica is not None and self.db_path is None:
+            raise ValueError("A replica is of a file: give db_path, the place of the copy served.")
+        return self
 
     @model_validator(mode="after")
     def _choose_blob_dir(self) -> CoordinatorSettings:
