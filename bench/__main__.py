@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 HERE = Path(__file__).parent
-PARTS = ("engine", "task_queue", "process", "codec", "coordinator")
+PARTS = ("engine", "task_queue", "process", "codec", "coordinator", "durability")
 
 
 def main() -> int:
