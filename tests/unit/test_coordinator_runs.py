@@ -271,3 +271,34 @@ async def _post_run(app: App, source: TubeSource) -> None:
     app.coordinator.blobs.put(source.document)
     made = await app.json("client", "POST", "/runs", {"tube": source.cid, "n": 1})
     assert made.status_code == 201, made.text
+
+
+def test_claim_whose_answer_was_lost(tmp_path: Path) -> None:
+    """Asked again, the worker gets those tasks, and no attempt of them is lost with the answer."""
+
+    async def main() -> None:
+        async with running(tmp_path, client_clock=True) as app:
+            options = wire.Options(max_retries=0)
+            body = wire.Submit([wire.Group(options, "n", list(range(5)))])
+            ids = (await app.frame("client", "/tasks", body, wire.Submitted)).ids
+
+            async def claim(who: str, at: str, **more: str) -> list[int]:
+                ask = wire.Ask("same-name", 2)
+                more["Noob-Now"] = at
+                claimed = await app.frame(who, "/claims", ask, wire.Claimed, **more)
+                return [task_id for lot in claimed.lots for task_id in lot.ids]
+
+            kept = await claim("anna", "100")
+            assert await claim("bert", "108") == ids[2:4]  # another one's, of the same name
+            lost = wire.Outcomes("same-name", claim=wire.Ask("same-name", 2))
+            at = {"Noob-Now": "109"}
+            await app.frame("anna", "/outcomes", lost, wire.Settled, **at)
+            again = {"Noob-Now": "112", "Noob-Again": "4.0"}
+            settled = await app.frame("anna", "/outcomes", lost, wire.Settled, **again)
+            assert [lot.ids for lot in settled.lots] == [[ids[4]]]
+            assert await claim("anna", "113", **{"Noob-Again": "2.0"}) == [ids[4]]
+            assert await claim("anna", "114", **{"Noob-Again": "nonsense"}) == []
+            held = wire.Beat("same-name", [wire.Held((Identity("anna", "worker").badge, 1), kept)])
+            assert (await app.frame("anna", "/heartbeats", held, wire.Beaten, **at)).lost == []
+
+    asyncio.run(main())

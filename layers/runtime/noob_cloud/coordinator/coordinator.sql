@@ -54,6 +54,10 @@ DELETE FROM request WHERE at < ?;
 UPDATE lease SET expires_at = max(expires_at, min(deadline, ?1 + min(?2, expires_at - granted_at)))
 WHERE expires_at < ?1 + ?2;
 
+-- name: unknown_leases
+SELECT id, n, epoch, claims FROM lease
+WHERE worker_id = ?1 AND epoch & 4294967295 = ?2 & 4294967295 AND granted_at >= ?3 AND started_at IS NULL;
+
 -- ---- tubes
 
 -- name: add_tube

@@ -120,6 +120,27 @@ class Desk(TaskQueue):
         at = self._now(now)
         return lots(self._run(lambda: self._claim_now(wanted, at)))
 
+    def take_back(
+        self, ask: wire.Ask, badge: int, again: float, *, now: float | None = None
+    ) -> None:
+        """Make ready what an answer leased that was lost, `again` seconds ago or later.
+
+        Its worker never learnt of it. Left alone it would wait for the end of the lease, and the
+        attempt would count: a task without retries would be dead, and nobody have tried it.
+        """
+        wanted = self._wanted(ask, frozenset(), badge)
+        at = self._now(now)
+        self._run(lambda: self._take_back(wanted, at - again))
+
+    def _take_back(self, wanted: claims.Claim, since: float) -> None:
+        rows = self._ledger.execute(
+            SQL.unknown_leases, (wanted.worker_id, wanted.epoch, since)
+        ).fetchall()
+        leases.release(
+            self._ledger,
+            [(first, first + n - 1, Token(epoch, claims)) for first, n, epoch, claims in rows],
+        )
+
     def _wanted(self, ask: wire.Ask, tags: frozenset[str], badge: int) -> claims.Claim:
         if not ask.worker_id:
             raise DecodeError("worker_id is empty.")
@@ -147,13 +168,14 @@ class Desk(TaskQueue):
         badge: int = 0,
         *,
         now: float | None = None,
-        again: bool = False,
+        again: float | None = None,
         at_once: bool = False,
     ) -> wire.Settled:
         """Take started, released, completed and failed tasks, and claim more, in one commit.
 
-        With `again` the request was sent before, and its answer lost on the way: a task that this
-        very token has settled is not refused.
+        With `again` the request was sent before, so many seconds ago, and its answer lost on the
+        way: a task that this very token has settled is not refused, and what the request has leased
+        is taken back.
 
         Raises:
             WouldWaitError: with `at_once`, somebody else is writing; nothing was done.
@@ -174,11 +196,13 @@ class Desk(TaskQueue):
                     statuses[failure.task_id] = self._fail(failure, at)
                 except (LeaseLostError, TaskNotFoundError):
                     lost.append(failure.task_id)
+            if wanted is not None and again is not None:
+                self._take_back(wanted, at - again)
             found = [] if wanted is None else self._claim_now(wanted, at)
             return lost, statuses, found
 
         lost, statuses, found = self._run_at_once(work) if at_once else self._run(work)
-        if again and lost:
+        if again is not None and lost:
             lost, known = self._known(body, lost)
             statuses |= known
         return wire.Settled(lost, statuses, lots(found))

@@ -37,6 +37,8 @@ OPEN: Final = frozenset(("/health", "/", "/dashboard", "/favicon.ico"))
 _FRAME = wire.FRAME_TYPE.encode()
 _ITEMS = 4_000_000
 """Values in one frame of a hot route."""
+_LONGEST_AGAIN = 600.0
+"""A request that was first sent longer ago, in seconds, is taken for one of that age."""
 _SMALL = 1 << 18
 """Bytes of a body that is served without leaving the event loop."""
 
@@ -79,7 +81,7 @@ class Request(Caller):
         receive: Receive,
         *,
         now: float | None,
-        again: bool,
+        again: float | None,
     ) -> None:
         super().__init__(receive)
         self.who = who
@@ -155,7 +157,7 @@ class Door:
                 caller.close()
             return
         assert who is not None  # noqa: S101 - hot routes are not open
-        again = b"noob-again" in headers
+        again = _seconds(headers.get(b"noob-again"))
         request = Request(who, body, self._limits, receive, now=self._now(headers), again=again)
         try:
             answer = wire.to_frame(await hot(request))
@@ -198,7 +200,7 @@ class Door:
     async def _claim(self, request: Request) -> wire.Claimed:
         ask = wire.from_frame(wire.Ask, request.body, request.limits)
         gone = request.gone() if ask.wait > 0 else None
-        return await self.coordinator.claim(request.who, ask, request.now, gone)
+        return await self.coordinator.claim(request.who, ask, request.now, gone, request.again)
 
     async def _settle(self, request: Request) -> wire.Settled:
         body = wire.from_frame(wire.Outcomes, request.body, request.limits)
@@ -214,6 +216,17 @@ class Door:
     async def _settled(self, request: Request) -> wire.Views:
         body = wire.from_frame(wire.Wait, request.body, request.limits)
         return await self.coordinator.wait_settled(request.who, body)
+
+
+def _seconds(said: bytes | None) -> float | None:
+    """Return how long ago a request was first sent; None if this is the first time."""
+    if said is None:
+        return None
+    try:
+        found = float(said)
+    except ValueError:
+        return 0.0
+    return min(found, _LONGEST_AGAIN) if found > 0 else 0.0
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

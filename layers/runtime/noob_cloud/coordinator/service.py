@@ -166,12 +166,19 @@ class Coordinator:
         ask: wire.Ask,
         now: float | None = None,
         gone: asyncio.Future[None] | None = None,
+        again: float | None = None,
     ) -> wire.Claimed:
-        """Lease tasks, as soon as there are any within the time the worker is willing to wait."""
+        """Lease tasks, as soon as there are any within the time the worker is willing to wait.
+
+        With `again` the request was first sent so many seconds ago, and its answer lost: what that
+        one leased is taken back, since nobody knows of it.
+        """
         who.require("worker")
         tags = _tags(who, ask)
         self._seen(ask.worker_id, who, tags)
         wait = min(ask.wait, self.settings.max_wait)
+        if again is not None:
+            await self.writer.do(lambda: self.desk.take_back(ask, who.badge, again, now=now))
         lots = await self.claims.claim(ask, tags, who.badge, wait=wait, gone=gone, now=now)
         self._claimed(ask.worker_id, lots)
         return wire.Claimed(lots)
@@ -182,12 +189,13 @@ class Coordinator:
         body: wire.Outcomes,
         now: float | None = None,
         *,
-        again: bool = False,
+        again: float | None = None,
         small: bool = False,
     ) -> wire.Settled:
         """Take outcomes, and lease more tasks in the same commit; `small` says that the body is.
 
-        With `again` the request has been sent before: what it settled then is not refused now.
+        With `again` the request was first sent so many seconds ago: what it settled then is not
+        refused now, and what it leased is taken back.
         What another identity claimed is refused, whatever the token.
         """
         who.require("worker")
@@ -198,7 +206,7 @@ class Coordinator:
         if ask is not None:
             tags = _tags(who, ask)
         desk, badge = self.desk, who.badge
-        if small and not again and size + (0 if ask is None else ask.limit) <= _BRIEF:
+        if small and again is None and size + (0 if ask is None else ask.limit) <= _BRIEF:
             settled = await self.writer.do_brief(
                 lambda at_once: desk.settle(body, tags, badge, now=now, at_once=at_once)
             )

@@ -97,7 +97,8 @@ class Transport:
     ) -> Reply:
         """Send a request and return its answer; send it again while the coordinator is away.
 
-        A request that is sent again says so in its header Noob-Again.
+        A request that is sent again says in its header Noob-Again how many seconds ago it was
+        first sent.
 
         Args:
             method: of HTTP.
@@ -111,7 +112,8 @@ class Transport:
             NoobCloudError: it answered with an error; the class is the error's own.
         """
         said = {**self._headers, **(headers or {})}
-        give_up = monotonic() + self._patience
+        begun = monotonic()
+        give_up = begun + self._patience
         attempt = 0
         while True:
             reply, trouble = self._try(method, path, body, said, wait)
@@ -128,12 +130,13 @@ class Transport:
                     " `noob-cloud coordinator`.",
                     url=self.url,
                 )
-            said["Noob-Again"] = str(attempt)
             sleep(pause)
+            said["Noob-Again"] = f"{monotonic() - begun:.3f}"
 
     def _try(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], wait: float
     ) -> tuple[Reply | None, str]:
+        begun = monotonic()
         connection, kept = self._connection(self._timeout + wait)
         while True:
             try:
@@ -143,7 +146,7 @@ class Transport:
             except (OSError, HTTPException) as error:
                 connection.close()
                 if kept:  # closed while it was idle, most likely; or killed before it answered
-                    headers = {**headers, "Noob-Again": "0"}
+                    headers = {"Noob-Again": f"{monotonic() - begun:.3f}", **headers}
                     connection, kept = self._connection(self._timeout + wait, fresh=True)
                     continue
                 return None, f"{type(error).__name__}: {error}"
