@@ -15,12 +15,21 @@ demo: $(CORE) ## find things in real pictures with a coordinator and two workers
 	$(BIN)/python -m examples.demo
 
 test: $(CORE) ## run the whole test suite
+	@if test -e $(CORE); then \
+		echo "The Rust core's own tests, then what has a twin in Python without the core, then all with it."; \
+		(cd native && cargo test --quiet --locked -p noob-cloud-core) && \
+		NOOB_CLOUD_NATIVE=0 $(BIN)/python -m pytest --quiet tests/unit tests/conformance; \
+	fi
 	$(BIN)/python -m pytest
 
 check: $(CORE) ## check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if test -e $(CORE); then \
+		(cd native && cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets --locked -- -D warnings) && \
+		$(BIN)/stubtest --allowlist native/stubtest.txt noob_cloud_core; \
+	fi
 
 bench: .venv-bench/.ready ## measure against the named peers
 	.venv-bench/bin/python -m bench
