@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from noob_cloud.exceptions import LeaseLostError, TaskNotFoundError, TaskStateError
+from noob_cloud.exceptions import ConflictError, LeaseLostError, TaskNotFoundError, TaskStateError
 from noob_cloud.queue import Clock, Queue, TaskQueue
 from noob_cloud.queue.remote import RemoteQueue
-from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+from noob_cloud.task import StageCall, Task, TaskPriority, TaskStatus, Token
 
 from .served import TOKEN, served
 
@@ -424,12 +426,12 @@ def test_delayed_task(queue: Queue, clock: FakeClock) -> None:
 def test_idempotency_key(queue: Queue) -> None:
     """A key is submitted once; again, alone or in a batch, its id comes back."""
     first = queue.submit_task("n", 0, idempotency_key="a")
-    assert queue.submit_task("n", 1, idempotency_key="a") == first
+    assert queue.submit_task("n", 0, idempotency_key="a") == first
     ids = queue.submit_many(
         [
             {"node_id": "n", "epoch": 2, "idempotency_key": "b"},
-            {"node_id": "n", "epoch": 3, "idempotency_key": "a"},
-            {"node_id": "n", "epoch": 4, "idempotency_key": "b"},
+            {"node_id": "n", "epoch": 0, "idempotency_key": "a"},
+            {"node_id": "n", "epoch": 2, "idempotency_key": "b"},
             {"node_id": "n", "epoch": 5},
         ]
     )
@@ -437,6 +439,41 @@ def test_idempotency_key(queue: Queue) -> None:
     assert ids[0] == ids[2] != ids[3]
     assert [t.epoch for t in queue.claim_many("w", 9)] == [0, 2, 5]
     assert queue.get_task(ids[0]).idempotency_key == "b"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"node_id": "m", "epoch": 0, "data": {1, "a"}},
+        {"node_id": "n", "epoch": 1, "data": {1, "a"}},
+        {"node_id": "n", "epoch": 0, "data": {2, "a"}},
+        {"node_id": "n", "epoch": 0},
+    ],
+)
+def test_idempotency_key_of_another_task(queue: Queue, other: dict[str, Any]) -> None:
+    """Under a known key another task is refused, both are named, and nothing is submitted."""
+    given = {"node_id": "n", "epoch": 0, "data": {"a", 1}, "idempotency_key": "k"}
+    first = queue.submit_many([given])
+    for tasks in ([other], [{"node_id": "n", "epoch": 9}, other]):
+        named = [task | {"idempotency_key": "k"} if task is other else task for task in tasks]
+        with pytest.raises(ConflictError, match=f"'k' is that of task {first[0]}") as caught:
+            queue.submit_many(named)
+        assert caught.value.data["cid"] != caught.value.data["other_cid"]
+    with pytest.raises(ConflictError, match="another task of this submission"):
+        queue.submit_many([x | {"idempotency_key": "new"} for x in (given, other)])
+    assert queue.submit_many([given | {"data": {1, "a"}, "priority": 0}]) == first
+    assert queue.stats().ready == 1
+
+
+def test_idempotency_key_of_a_large_task(queue: Queue) -> None:
+    """A payload in the blob store is compared too; so is one that is tried more often."""
+    call = StageCall("t", ("n",), ((("tube", 0),),), ((b"x" * 100_000,),))
+    known = queue.submit_task("n", 0, data=call, idempotency_key="k")
+    again = replace(call, retry_errors=True)
+    assert queue.submit_task("n", 0, data=again, idempotency_key="k") == known
+    other = replace(call, inputs=((b"y" * 100_000,),))
+    with pytest.raises(ConflictError):
+        queue.submit_task("n", 0, data=other, idempotency_key="k")
 
 
 def test_queue_timeout(queue: Queue, clock: FakeClock) -> None:

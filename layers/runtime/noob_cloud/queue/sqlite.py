@@ -74,7 +74,8 @@ class TaskQueue(Questions):
             required_tags: A worker must have all of these.
             data: The payload: any value that `noob_cloud.codec` encodes.
             delay: Seconds before which no worker gets it.
-            idempotency_key: A task with this key is submitted once; again, its id is returned.
+            idempotency_key: A task with this key is submitted once; again, its id is returned,
+                and `ConflictError` raised if the node, the epoch or the data is another.
             key: Name that `set_limit` limits.
             run_id: Run that the task belongs to.
             queue_timeout: Seconds after which it is dead if no worker has claimed it.

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.exceptions import QueueError
+from noob_cloud.queue import repeats
 from noob_cloud.queue.bodies import pack, pack_chunk
 from noob_cloud.queue.statements import SQL
 from noob_cloud.queue.terms import Terms
@@ -346,14 +347,19 @@ def _new_ones(ledger: Ledger, batch: Batch) -> tuple[list[int], dict[int, int]]:
     known = dict(ledger.execute(SQL.find_unique, (asked,)).fetchall())
     chosen: list[int] = []
     found: dict[int, int] = {}
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
+    own = list(zip(batch.nodes, batch.epochs, batch.payloads, strict=True)) if known else []
     for index, key in enumerate(uniques):
         if key is not None and key in known:
+            repeats.check_known(ledger, key, known[key], own[index])
             found[index] = known[key]
         elif key is None or key not in seen:
             chosen.append(index)
             if key is not None:
-                seen.add(key)
+                seen[key] = index
+        else:
+            own = own or list(zip(batch.nodes, batch.epochs, batch.payloads, strict=True))
+            repeats.check_alike(ledger, key, own[seen[key]], own[index])
     return chosen, found
 
 
