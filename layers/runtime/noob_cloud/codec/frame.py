@@ -29,6 +29,7 @@ __all__ = [
     "MAGIC",
     "VERSION",
     "assemble",
+    "body_end",
     "parse",
     "parse_parts",
 ]
@@ -48,6 +49,15 @@ _ENTRY = Struct("<QQI")
 HEAD_SIZE = _HEAD.size
 HEADS = tuple(_HEAD.pack(MAGIC, VERSION, 0, size, 0) for size in range(2048))
 """Whole heads of short frames that need neither extensions nor buffers, by the body's size."""
+
+
+def body_end(head: bytes) -> int:
+    """Return where the body ends in the frame that begins with `head`; 0 if that is no frame."""
+    if len(head) < HEAD_SIZE or not head.startswith(MAGIC):
+        return 0
+    body, buffers = _HEAD.unpack_from(head)[3:]
+    end: int = HEAD_SIZE + buffers * _ENTRY.size + body
+    return end
 
 
 def assemble(

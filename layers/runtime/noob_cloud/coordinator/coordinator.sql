@@ -118,3 +118,9 @@ SELECT frame FROM run_result WHERE cid = ? AND frame IS NOT NULL LIMIT 1;
 -- name: live_cids
 SELECT cid FROM run_result WHERE frame IS NULL
 UNION SELECT tube FROM run WHERE status IS NULL;
+
+-- name: result_frames
+SELECT rowid, frame FROM run_result WHERE rowid > ? AND frame IS NOT NULL ORDER BY rowid LIMIT ?;
+
+-- name: tube_documents
+SELECT rowid, document FROM tube WHERE rowid > ? ORDER BY rowid LIMIT ?;

@@ -8,6 +8,7 @@ from noob_cloud.cid import cid as cid_of_bytes
 from noob_cloud.cid import is_cid
 from noob_cloud.coordinator.statements import SQL
 from noob_cloud.exceptions import BlobNotFoundError, DecodeError, TubeNotFoundError
+from noob_cloud.queue.cleanup import named
 
 if TYPE_CHECKING:
     from noob_cloud.blobs import BlobStore, Collected
@@ -103,9 +104,24 @@ class Records:
         return self._blobs.put(data)
 
     def collect_blobs(self, grace_seconds: float) -> Collected:
-        """Remove blobs that no task and no run's result names, and that are older than that."""
-        rows = self._desk.transact(lambda ledger: ledger.execute(SQL.live_cids).fetchall())
-        return self._desk.collect_blobs([cid for (cid,) in rows], grace_seconds=grace_seconds)
+        """Remove blobs that no task, tube or run's result names, and that are older than that.
+
+        A task that comes meanwhile has put its blobs before, and so made them young again.
+        """
+        live = {
+            cid
+            for (cid,) in self._desk.transact(
+                lambda ledger: ledger.execute(SQL.live_cids).fetchall()
+            )
+        }
+        for query in (SQL.result_frames, SQL.tube_documents):
+            at: int | None = 0
+            while at is not None:
+                found, at = self._desk.transact(
+                    lambda ledger, query=query, at=at: named(ledger, query, at)  # type: ignore[misc]
+                )
+                live |= found
+        return self._desk.collect_blobs(live, grace_seconds=grace_seconds)
 
     def forget_requests(self, before: float) -> None:
         """Drop the answers of requests that will not come again."""

@@ -12,10 +12,12 @@ from noob_cloud.queue.statements import SQL
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from noob_cloud.blobs import Collected
+    from noob_cloud.blobs import BlobStore, Collected
 
-_HEAD = 1 << 20
-"""Bytes of a blob in which it names others: a frame's arrays come behind its body."""
+_PAGE = 1 << 20
+"""Bytes of a blob that are read at once."""
+_OVERLAP = 128
+"""Bytes that are read twice, since a name may lie across two pages."""
 
 
 class Upkeep(Session):
@@ -96,7 +98,7 @@ class Upkeep(Session):
             grace_seconds: age up to which a blob stays although nothing names it yet.
             now: Unix time, in seconds.
         """
-        from noob_cloud.blobs import BlobStore, collect  # noqa: PLC0415 - seldom needed
+        from noob_cloud.blobs import collect  # noqa: PLC0415 - seldom needed
 
         store = cast("BlobStore", self.blobs)
         live = set(also)
@@ -113,7 +115,21 @@ class Upkeep(Session):
         while unread:
             name = unread.pop()
             if store.has(name):
-                more = cids_in(store.get_range(name, 0, _HEAD)) - live
+                more = _named_in(store, name) - live
                 live |= more
                 unread += more
         return collect(store, live, grace_seconds=grace_seconds, now=self._now(now))
+
+
+def _named_in(store: BlobStore, name: str) -> set[str]:
+    """Return the cids that a blob names: in a frame's body, which its arrays come behind."""
+    from noob_cloud.codec.frame import body_end  # noqa: PLC0415 - seldom needed
+
+    page = store.get_range(name, 0, _PAGE)
+    end = body_end(page)
+    found = cids_in(page)
+    at = _PAGE
+    while at < end:
+        found |= cids_in(store.get_range(name, at - _OVERLAP, _PAGE + _OVERLAP))
+        at += _PAGE
+    return found
