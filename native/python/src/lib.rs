@@ -1,5 +1,7 @@
 //! `noob_cloud_core`: the Rust core of noob-cloud as a Python module. Bindings only.
 
+mod serializer;
+
 use pyo3::prelude::*;
 
 /// What the package `noob_cloud` asks this module for; raised with every change of a signature.
@@ -10,5 +12,6 @@ const INTERFACE: u32 = 1;
 fn noob_cloud_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", noob_cloud_core_crate::VERSION)?;
     module.add("INTERFACE", INTERFACE)?;
+    serializer::register(module)?;
     Ok(())
 }

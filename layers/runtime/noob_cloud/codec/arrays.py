@@ -113,7 +113,7 @@ def _encode_array(writer: Writer, value: np.ndarray[Any, Any]) -> Ext:
         data = value.tobytes()
     else:
         data = writer.add(value.reshape(-1).view("u1").data)
-    return Ext(tags.NDARRAY, writer.nested([description, shape, fortran, data]))
+    return writer.ext(tags.NDARRAY, writer.nested([description, shape, fortran, data]))
 
 
 def _normal(writer: Writer, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -148,10 +148,10 @@ def _encode_scalar(writer: Writer, value: np.generic) -> Ext:
     import numpy as np  # noqa: PLC0415 - imported already, by whoever made the scalar
 
     if not value.dtype.itemsize:  # np.str_("") and np.bytes_(b"")
-        return Ext(tags.SCALAR, writer.nested([value.dtype.kind, b""]))
+        return writer.ext(tags.SCALAR, writer.nested([value.dtype.kind, b""]))
     description = _describe(value.dtype)
     data = _normal(writer, np.asarray(value)).tobytes()
-    return Ext(tags.SCALAR, writer.nested([description, data]))
+    return writer.ext(tags.SCALAR, writer.nested([description, data]))
 
 
 def _find(kind: type) -> None:

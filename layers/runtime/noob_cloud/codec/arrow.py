@@ -21,7 +21,7 @@ _BUFFER, _BATCH, _TABLE = range(3)
 
 def _encode_buffer(writer: Writer, value: Any) -> Ext:
     index = writer.add(memoryview(value).cast("B"))
-    return Ext(tags.ARROW, writer.nested([_BUFFER, index]))
+    return writer.ext(tags.ARROW, writer.nested([_BUFFER, index]))
 
 
 def _encode_stream(kind: int, writer: Writer, value: Any) -> Ext:
@@ -30,7 +30,7 @@ def _encode_stream(kind: int, writer: Writer, value: Any) -> Ext:
     with pa.ipc.new_stream(sink, value.schema) as stream:
         stream.write(value)
     index = writer.add(memoryview(sink.getvalue()).cast("B"))
-    return Ext(tags.ARROW, writer.nested([kind, index]))
+    return writer.ext(tags.ARROW, writer.nested([kind, index]))
 
 
 def _encode_batch(writer: Writer, value: Any) -> Ext:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _encode_tuple(writer: Writer, value: tuple[Any, ...]) -> Ext:
     if writer.canonical or writer.depth >= writer.limits.depth:
-        return Ext(tags.TUPLE, writer.nested(list(value)))
+        return writer.ext(tags.TUPLE, writer.nested(list(value)))
     writer.depth += 1  # `nested`, spelled out: there are many tuples
     mark = len(writer.buffers) if writer.buffers else 0
     items = list(value)
@@ -24,7 +24,7 @@ def _encode_tuple(writer: Writer, value: tuple[Any, ...]) -> Ext:
     except TypeError as error:
         packed = writer.recover(items, error, mark)
     writer.depth -= 1
-    return Ext(tags.TUPLE, packed)
+    return writer.ext(tags.TUPLE, packed)
 
 
 def pack_set(writer: Writer, value: set[Any] | frozenset[Any]) -> bytes:
@@ -37,7 +37,7 @@ def pack_set(writer: Writer, value: set[Any] | frozenset[Any]) -> bytes:
 
 
 def _encode_set(writer: Writer, value: set[Any]) -> Ext:
-    return Ext(tags.SET, pack_set(writer, value))
+    return writer.ext(tags.SET, pack_set(writer, value))
 
 
 def _decode_set(reader: Reader, data: memoryview) -> set[Any]:
@@ -45,7 +45,7 @@ def _decode_set(reader: Reader, data: memoryview) -> set[Any]:
 
 
 def _encode_frozenset(writer: Writer, value: frozenset[Any]) -> Ext:
-    return Ext(tags.FROZENSET, pack_set(writer, value))
+    return writer.ext(tags.FROZENSET, pack_set(writer, value))
 
 
 def _decode_frozenset(reader: Reader, data: memoryview) -> frozenset[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud.codec import tags
+from noob_cloud.codec import recipes, tags
 from noob_cloud.codec.read import DECODERS
 from noob_cloud.codec.registry import register
 from noob_cloud.codec.write import ENCODERS, FINDERS, Ext
@@ -41,8 +42,8 @@ def _typed(state: list[Any], noun: str, kinds: Any) -> list[Any]:
     return state
 
 
-def _encode_missing(_: Writer, __: Any) -> Ext:
-    return Ext(tags.MISSING, b"")
+def _encode_missing(writer: Writer, __: Any) -> Ext:
+    return writer.ext(tags.MISSING, b"")
 
 
 def _decode_missing(_: Reader, __: memoryview) -> Any:
@@ -50,7 +51,7 @@ def _decode_missing(_: Reader, __: memoryview) -> Any:
 
 
 def _encode_token(writer: Writer, value: Token) -> Ext:
-    return Ext(tags.TOKEN, writer.nested([value.epoch, value.attempt]))
+    return writer.ext(tags.TOKEN, writer.nested([value.epoch, value.attempt]))
 
 
 def _decode_token(reader: Reader, data: memoryview) -> Token:
@@ -68,7 +69,7 @@ def _encode_call(writer: Writer, value: StageCall) -> Ext:
         value.code,
         value.retry_errors,
     ]
-    return Ext(tags.CALL, writer.nested(state))
+    return writer.ext(tags.CALL, writer.nested(state))
 
 
 def _decode_call(reader: Reader, data: memoryview) -> StageCall:
@@ -94,7 +95,7 @@ def _encode_outcome(writer: Writer, value: Outcome) -> Ext:
         value.duration,
         value.metrics,
     ]
-    return Ext(tags.OUTCOME, writer.nested(state))
+    return writer.ext(tags.OUTCOME, writer.nested(state))
 
 
 def _decode_outcome(reader: Reader, data: memoryview) -> Outcome:
@@ -106,7 +107,7 @@ def _decode_outcome(reader: Reader, data: memoryview) -> Outcome:
 def _encode_epoch(writer: Writer, value: Any) -> Ext:
     wire = value.to_wire()
     flat = [wire] if type(wire) is int else [wire[0], *(part for step in wire[1:] for part in step)]
-    return Ext(tags.EPOCH, writer.nested(flat))
+    return writer.ext(tags.EPOCH, writer.nested(flat))
 
 
 def _decode_epoch(reader: Reader, data: memoryview) -> Any:
@@ -116,8 +117,8 @@ def _decode_epoch(reader: Reader, data: memoryview) -> Any:
     return Epoch.from_wire([root, *zip(flat[::2], flat[1::2], strict=True)] if flat else root)
 
 
-def _encode_signal(_: Writer, value: Any) -> Ext:
-    return Ext(tags.SIGNAL, bytes((_SIGNALS.index(value.name),)))
+def _encode_signal(writer: Writer, value: Any) -> Ext:
+    return writer.ext(tags.SIGNAL, bytes((_SIGNALS.index(value.name),)))
 
 
 def _decode_signal(_: Reader, data: memoryview) -> Any:
@@ -154,6 +155,34 @@ DECODERS.update(
         tags.EPOCH: _decode_epoch,
         tags.SIGNAL: _decode_signal,
     }
+)
+recipes.array(
+    Token,
+    tags.TOKEN,
+    {"epoch": recipes.VALUE, "attempt": recipes.VALUE},
+    (_INTEGER, _INTEGER),
+)
+recipes.array(
+    StageCall,
+    tags.CALL,
+    {
+        "tube": recipes.VALUE,
+        "nodes": recipes.NAMES,
+        "epochs": recipes.ITEMS,
+        "inputs": recipes.ROWS,
+        "code": recipes.VALUE,
+        "retry_errors": recipes.VALUE,
+    },
+    _CALL,
+)
+recipes.array(
+    Outcome,
+    tags.OUTCOME,
+    {
+        field.name: recipes.ITEMS if field.name == "args" else recipes.VALUE
+        for field in fields(Outcome)
+    },
+    _OUTCOME,
 )
 register(Task, "noob_cloud:Task")
 register(TaskPriority, "noob_cloud:TaskPriority")

@@ -6,25 +6,27 @@ import dataclasses
 from collections import Counter, OrderedDict, defaultdict, deque
 from enum import Enum, Flag
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from noob_cloud.codec import tags
+from noob_cloud.codec import recipes, tags
 from noob_cloud.codec.read import DECODERS
 from noob_cloud.codec.write import ENCODERS, Ext
 from noob_cloud.exceptions import DecodeError, EncodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from noob_cloud.codec.read import Reader
     from noob_cloud.codec.write import Writer
 
-__all__ = ["register", "registered"]
+__all__ = ["NAMES", "register", "registered", "unmade", "unregistered"]
 
 T = TypeVar("T")
-_NAMES: dict[str, tuple[type, Callable[[Any], Any]]] = {}
+NAMES: dict[str, tuple[type, Callable[[Any], Any], bool]] = {}
+"""The class of each name, what makes a value of a state, and whether that is the class called with
+the state as its keyword arguments."""
 
 
 def register(
@@ -53,44 +55,69 @@ def register(
     if encode is None or decode is None:
         if encode is not decode:
             raise TypeError("register() takes both encode= and decode=, or neither.")
-        encode, decode = _kind_of(cls)
-    held = _NAMES.get(name, (cls,))[0]
+        encode, decode, names, by_keyword = _kind_of(cls)
+    else:
+        names, by_keyword = None, False
+    held = NAMES.get(name, (cls,))[0]
     if (held.__module__, held.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"The name {name!r} is registered for {held!r} already.")
     state = encode
 
     def encoder(writer: Writer, value: T) -> Ext:
-        return Ext(tags.OBJECT, writer.nested([name, state(value)]))
+        return writer.ext(tags.OBJECT, writer.nested([name, state(value)]))
 
-    _NAMES[name] = (cls, decode)
+    NAMES[name] = (cls, decode, by_keyword)
     ENCODERS[cls] = encoder
+    if names is None:
+        recipes.state(cls, name, state)
+    else:
+        recipes.fields(cls, name, names)
     return cls
 
 
 def registered() -> dict[str, type]:
     """Return every name that values may travel under, with its class."""
-    return {name: entry[0] for name, entry in _NAMES.items()}
+    return {name: entry[0] for name, entry in NAMES.items()}
 
 
 def _decode_object(reader: Reader, data: memoryview) -> Any:
     name, state = reader.items(data, 2)
-    entry = _NAMES.get(name) if type(name) is str else None
+    entry = NAMES.get(name) if type(name) is str else None
     if entry is None:
-        raise DecodeError(
-            f"No class is registered here as {name!r:.200}. Import the module that defines it and"
-            " call noob_cloud.codec.register(cls) before decoding.",
-            name=name,
-        )
-    cls, decode = entry
+        raise unregistered(name)
+    cls, decode, _ = entry
     try:
         return decode(state)
     except Exception as error:
-        raise DecodeError(
-            f"The value of a {cls.__qualname__} does not make one: {error}"
-        ) from error
+        raise unmade(cls, error) from error
 
 
-def _kind_of(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def unregistered(name: Any) -> DecodeError:
+    """Return the error for a name that stands for no class here."""
+    return DecodeError(
+        f"No class is registered here as {name!r:.200}. Import the module that defines it and"
+        " call noob_cloud.codec.register(cls) before decoding.",
+        name=name,
+    )
+
+
+def unmade(cls: type, error: Exception) -> DecodeError:
+    """Return the error for a state of which `cls` makes no value."""
+    return DecodeError(f"The value of a {cls.__qualname__} does not make one: {error}")
+
+
+class _Kind(NamedTuple):
+    """How the values of a kind of classes travel."""
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+    names: Sequence[str] | None = None
+    """The attributes, where the state is a map of them."""
+    by_keyword: bool = False
+    """Whether the class, called with the state as its keyword arguments, makes the value."""
+
+
+def _kind_of(cls: type) -> _Kind:
     if issubclass(cls, Enum):
         return _enum(cls)
     if hasattr(cls, "__pydantic_validator__") and hasattr(cls, "model_validate"):
@@ -106,11 +133,11 @@ def _kind_of(cls: type) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     )
 
 
-def _named_tuple(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _named_tuple(cls: Any) -> _Kind:
     def decode(state: Any) -> Any:
         return cls._make(_exactly(list, state))
 
-    return list, decode
+    return _Kind(list, decode)
 
 
 def _exactly(kind: type[T], state: Any) -> T:
@@ -120,23 +147,23 @@ def _exactly(kind: type[T], state: Any) -> T:
     return state
 
 
-def _enum(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _enum(cls: Any) -> _Kind:
     if issubclass(cls, Flag):
-        return (lambda value: value.value), cls
-    return (lambda value: value.name), (lambda name: cls[name])
+        return _Kind(lambda value: value.value, cls)
+    return _Kind(lambda value: value.name, lambda name: cls[name])
 
 
-def _model(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _model(cls: Any) -> _Kind:
     def encode(value: Any) -> dict[str, Any]:
         return {**value.__dict__, **(value.__pydantic_extra__ or {})}
 
     def decode(state: Any) -> Any:
         return cls.model_validate(state, by_alias=False, by_name=True)
 
-    return encode, decode
+    return _Kind(encode, decode)
 
 
-def _struct(cls: type[msgspec.Struct]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _struct(cls: type[msgspec.Struct]) -> _Kind:
     names = cls.__struct_fields__
 
     def encode(value: Any) -> dict[str, Any]:
@@ -145,10 +172,10 @@ def _struct(cls: type[msgspec.Struct]) -> tuple[Callable[[Any], Any], Callable[[
     def decode(state: Any) -> Any:
         return cls(**state)
 
-    return encode, decode
+    return _Kind(encode, decode, names, by_keyword=True)
 
 
-def _dataclass(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _dataclass(cls: Any) -> _Kind:
     fields = dataclasses.fields(cls)
     names = [field.name for field in fields]
     late = {field.name for field in fields if not field.init}
@@ -162,7 +189,7 @@ def _dataclass(cls: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
             object.__setattr__(value, name, state[name])
         return value
 
-    return encode, decode
+    return _Kind(encode, decode, names, by_keyword=not late)
 
 
 _FACTORIES: dict[str, Any] = {

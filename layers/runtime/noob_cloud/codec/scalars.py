@@ -42,7 +42,7 @@ def _size(size: int, limits: Limits) -> None:
 def _encode_int(writer: Writer, value: int) -> Ext:
     size = value.bit_length() // 8 + 1
     _size(size, writer.limits)
-    return Ext(tags.INTEGER, value.to_bytes(size, "big", signed=True))
+    return writer.ext(tags.INTEGER, value.to_bytes(size, "big", signed=True))
 
 
 def _decode_int(reader: Reader, data: memoryview) -> int:
@@ -59,7 +59,7 @@ def _encode_complex(writer: Writer, value: complex) -> Ext:
     if writer.canonical:
         real = real if real == real else _NAN  # noqa: PLR0124 - the test for a NaN
         imag = imag if imag == imag else _NAN  # noqa: PLR0124
-    return Ext(tags.COMPLEX, _COMPLEX.pack(real, imag))
+    return writer.ext(tags.COMPLEX, _COMPLEX.pack(real, imag))
 
 
 def _decode_complex(_: Reader, data: memoryview) -> complex:
@@ -103,7 +103,7 @@ def _pack_time(value: datetime | time) -> bytes:
 
 def _encode_datetime(writer: Writer, value: datetime) -> Ext:
     day = _DATE.pack(value.year, value.month, value.day)
-    return Ext(tags.DATETIME, day + _pack_time(value) + _zone(writer, value.tzinfo))
+    return writer.ext(tags.DATETIME, day + _pack_time(value) + _zone(writer, value.tzinfo))
 
 
 def _decode_datetime(reader: Reader, data: memoryview) -> datetime:
@@ -111,8 +111,8 @@ def _decode_datetime(reader: Reader, data: memoryview) -> datetime:
     return datetime.combine(day, _decode_time(reader, data[_DATE.size :]))
 
 
-def _encode_date(_: Writer, value: date) -> Ext:
-    return Ext(tags.DATE, _DATE.pack(value.year, value.month, value.day))
+def _encode_date(writer: Writer, value: date) -> Ext:
+    return writer.ext(tags.DATE, _DATE.pack(value.year, value.month, value.day))
 
 
 def _decode_date(_: Reader, data: memoryview) -> date:
@@ -120,7 +120,7 @@ def _decode_date(_: Reader, data: memoryview) -> date:
 
 
 def _encode_time(writer: Writer, value: time) -> Ext:
-    return Ext(tags.TIME, _pack_time(value) + _zone(writer, value.tzinfo))
+    return writer.ext(tags.TIME, _pack_time(value) + _zone(writer, value.tzinfo))
 
 
 def _decode_time(reader: Reader, data: memoryview) -> time:
@@ -129,16 +129,16 @@ def _decode_time(reader: Reader, data: memoryview) -> time:
     return time(hour, minute, second, microsecond, zone, fold=fold)
 
 
-def _encode_delta(_: Writer, value: timedelta) -> Ext:
-    return Ext(tags.TIMEDELTA, _DELTA.pack(value.days, value.seconds, value.microseconds))
+def _encode_delta(writer: Writer, value: timedelta) -> Ext:
+    return writer.ext(tags.TIMEDELTA, _DELTA.pack(value.days, value.seconds, value.microseconds))
 
 
 def _decode_delta(_: Reader, data: memoryview) -> timedelta:
     return timedelta(*_DELTA.unpack(data))
 
 
-def _encode_uuid(_: Writer, value: uuid.UUID) -> Ext:
-    return Ext(tags.UUID, value.bytes)
+def _encode_uuid(writer: Writer, value: uuid.UUID) -> Ext:
+    return writer.ext(tags.UUID, value.bytes)
 
 
 def _decode_uuid(_: Reader, data: memoryview) -> uuid.UUID:
@@ -148,7 +148,7 @@ def _decode_uuid(_: Reader, data: memoryview) -> uuid.UUID:
 def _encode_decimal(writer: Writer, value: Decimal) -> Ext:
     text = str(value).encode("ascii")
     _size(len(text), writer.limits)
-    return Ext(tags.DECIMAL, text)
+    return writer.ext(tags.DECIMAL, text)
 
 
 def _decode_decimal(reader: Reader, data: memoryview) -> Decimal:
@@ -156,9 +156,9 @@ def _decode_decimal(reader: Reader, data: memoryview) -> Decimal:
     return Decimal(str(data, "ascii"))
 
 
-def _encode_path(_: Writer, value: PurePosixPath | PureWindowsPath) -> Ext:
+def _encode_path(writer: Writer, value: PurePosixPath | PureWindowsPath) -> Ext:
     kind = 0 if isinstance(value, Path) else _PATHS.index(type(value))
-    return Ext(tags.PATH, bytes((kind,)) + str(value).encode("utf-8", "surrogatepass"))
+    return writer.ext(tags.PATH, bytes((kind,)) + str(value).encode("utf-8", "surrogatepass"))
 
 
 def _decode_path(_: Reader, data: memoryview) -> Any:
@@ -178,7 +178,7 @@ def _limited(value: range, limits: Limits) -> range:
 
 def _encode_range(writer: Writer, value: range) -> Ext:
     _limited(value, writer.limits)
-    return Ext(tags.RANGE, writer.nested([value.start, value.stop, value.step]))
+    return writer.ext(tags.RANGE, writer.nested([value.start, value.stop, value.step]))
 
 
 def _decode_range(reader: Reader, data: memoryview) -> range:
@@ -186,7 +186,7 @@ def _decode_range(reader: Reader, data: memoryview) -> range:
 
 
 def _encode_slice(writer: Writer, value: slice) -> Ext:
-    return Ext(tags.SLICE, writer.nested([value.start, value.stop, value.step]))
+    return writer.ext(tags.SLICE, writer.nested([value.start, value.stop, value.step]))
 
 
 def _decode_slice(reader: Reader, data: memoryview) -> slice:

@@ -20,7 +20,17 @@ from noob_cloud.exceptions import EncodeError, LimitError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ENCODERS", "FINDERS", "OPTIONS", "RAW_TYPES", "Ext", "Writer", "packb"]
+__all__ = [
+    "ENCODERS",
+    "FINDERS",
+    "OPTIONS",
+    "RAW_TYPES",
+    "Ext",
+    "Writer",
+    "find",
+    "packb",
+    "too_deep",
+]
 
 ENCODERS: dict[type, Callable[[Writer, Any], Any]] = {}
 """How a value of exactly this type becomes an extension value."""
@@ -59,17 +69,17 @@ class Writer:
     inline: int = 0
     """Over zero inside a set, whose items must not depend on the order they were met in."""
     error: BaseException | None = None
+    ext = Ext
+    """Makes what stands for an extension value; the Rust core's writer has one of its own."""
 
     def hook(self, value: Any) -> Any:
         """Encode what plain msgpack cannot say, as ormsgpack calls it."""
         self.extended = True
         try:
-            encode = ENCODERS.get(type(value))
-            if encode is None:
-                encode = self._find(value)
+            encode = ENCODERS.get(type(value)) or find(value)
             return encode(self, value)
         except RecursionError as error:
-            self.error = self.error or _too_deep(error)
+            self.error = self.error or too_deep(error)
             raise
         except BaseException as error:
             self.error = error  # ormsgpack drops it, `pack` brings it back
@@ -82,7 +92,7 @@ class Writer:
             try:
                 value = _one_nan(value, _MAX_PLAIN)
             except RecursionError as error:
-                raise _too_deep(error) from error
+                raise too_deep(error) from error
         try:
             return packb(value, self.hook, OPTIONS)
         except TypeError as error:
@@ -131,19 +141,6 @@ class Writer:
         self.depth -= 1
         return packed
 
-    def _find(self, value: Any) -> Callable[[Writer, Any], Any]:
-        kind = type(value)
-        for finder in FINDERS:
-            finder(kind)
-            if kind in ENCODERS:
-                return ENCODERS[kind]
-        raise EncodeError(
-            f"A value of type {kind.__module__}.{kind.__qualname__} has no place in the wire"
-            f" format: {_show(value)}. Register dataclasses, models, structs and enums with"
-            " noob_cloud.codec.register(cls) on both sides, or convert the value first.",
-            kind=f"{kind.__module__}.{kind.__qualname__}",
-        )
-
     def _walk(self, value: Any, error: TypeError) -> bytes:
         kind = type(value)
         if kind is dict:
@@ -165,7 +162,27 @@ class Writer:
         return _header(0x80, 0xDE, len(value)) + packed[len(_header(0x90, 0xDC, len(flat))) :]
 
 
-def _too_deep(error: RecursionError) -> LimitError:
+def find(value: Any) -> Callable[[Writer, Any], Any]:
+    """Return what encodes a value whose type is met for the first time.
+
+    Raises:
+        EncodeError: Nothing does.
+    """
+    kind = type(value)
+    for finder in FINDERS:
+        finder(kind)
+        if kind in ENCODERS:
+            return ENCODERS[kind]
+    raise EncodeError(
+        f"A value of type {kind.__module__}.{kind.__qualname__} has no place in the wire"
+        f" format: {_show(value)}. Register dataclasses, models, structs and enums with"
+        " noob_cloud.codec.register(cls) on both sides, or convert the value first.",
+        kind=f"{kind.__module__}.{kind.__qualname__}",
+    )
+
+
+def too_deep(error: BaseException) -> LimitError:
+    """Return the error of ours for a stack that is used up."""
     made = LimitError(
         "The value is nested deeper than this thread's stack allows. Does it contain itself?",
         limit="depth",
