@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.msgpack import Ext
 
 from noob_cloud import codec
 from noob_cloud.blobs import FolderStore
 from noob_cloud.cid import cid
-from noob_cloud.coordinator import wire
+from noob_cloud.coordinator import by_hand, wire
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.records import Records
 from noob_cloud.coordinator.run import driver_of
@@ -181,3 +182,13 @@ def test_what_is_named_stays(desk: Desk, store: Store) -> None:
     assert [store.has(name) for name in inner] == [True] * 6
     assert not store.has(lost)
     assert collected.removed == 1
+
+
+def test_large_value_is_named_and_not_shown(desk: Desk, store: Store) -> None:
+    """A person who asks for a task does not make the coordinator decode a gigabyte."""
+    records = Records(desk, store)
+    small, large = (store.put(codec.dumps(b"x" * size)) for size in (100_000, 2_000_000))
+
+    assert "bytes of JSON" in by_hand.shown(Ext(wire.BLOB, small.encode()), records.blob_to_show)
+    shown = by_hand.shown(Ext(wire.BLOB, large.encode()), records.blob_to_show)
+    assert f"GET /blobs/{large}" in shown

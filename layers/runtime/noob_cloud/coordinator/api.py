@@ -214,7 +214,7 @@ async def task(task_id: TaskPath, request: Request, service: Service, caller: Ca
     (found,) = await service.readable(caller, [found])
     if wants_frame(request):
         return framed(wire.Views([found]))
-    return await service.aside(lambda: by_hand.task_json(found, service.records.blob))
+    return await service.aside(lambda: by_hand.task_json(found, service.records.blob_to_show))
 
 
 @router.post(

@@ -251,7 +251,7 @@ async def results(
         return framed(wire.Results(found, total))
 
     def shown() -> dict[str, Any]:
-        blob = service.records.blob
+        blob = service.records.blob_to_show
         values = [
             {"position": x.position, "cid": x.cid, "value": by_hand.shown(x.packed, blob)}
             for x in found

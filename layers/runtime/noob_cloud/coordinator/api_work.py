@@ -79,4 +79,4 @@ async def settle(body: models.OutcomesBody, service: Service, caller: Caller, no
 
 
 def _tasks(lots: list[wire.Lot], worker_id: str, service: Coordinator) -> dict[str, Any]:
-    return {"tasks": by_hand.lots_json(lots, worker_id, service.records.blob)}
+    return {"tasks": by_hand.lots_json(lots, worker_id, service.records.blob_to_show)}

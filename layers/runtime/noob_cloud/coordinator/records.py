@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from noob_cloud.cid import cid as cid_of_bytes
 from noob_cloud.cid import is_cid
 from noob_cloud.coordinator.statements import SQL
-from noob_cloud.exceptions import BlobNotFoundError, DecodeError, TubeNotFoundError
+from noob_cloud.exceptions import (
+    BlobNotFoundError,
+    DecodeError,
+    LimitError,
+    TubeNotFoundError,
+)
 from noob_cloud.queue.cleanup import named
 
 if TYPE_CHECKING:
     from noob_cloud.blobs import BlobStore, Collected
     from noob_cloud.coordinator.desk import Desk
     from noob_cloud.tubes import TubeSource
+
+_SHOWN: Final = 1 << 20
+"""Bytes of a blob that are decoded to show it as JSON."""
 
 
 class Records:
@@ -91,6 +99,18 @@ class Records:
                     data: bytes = row[0]
                     return data
             raise
+
+    def blob_to_show(self, cid: str) -> bytes:
+        """Return what has this cid, for a person to read.
+
+        Raises:
+            LimitError: it is too large to be shown; the message says how to fetch it.
+            BlobNotFoundError: nothing here has it.
+        """
+        size = self._blobs.stat(cid).size if self._blobs.has(cid) else 0
+        if size > _SHOWN:
+            raise LimitError(f"the value has {size} bytes; GET /blobs/{cid} returns its frame")
+        return self.blob(cid)
 
     def put_blob(self, cid: str, data: bytes) -> str:
         """Keep bytes under their cid.
