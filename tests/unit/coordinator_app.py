@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from noob_cloud.coordinator.service import Coordinator
+    from noob_cloud.coordinator.hot import Door
 
 TOKENS = """
 [[tokens]]
@@ -45,9 +45,10 @@ tags = ["*"]
 class App:
     """Speaks to the application as one of its identities."""
 
-    def __init__(self, client: httpx.AsyncClient, coordinator: Coordinator) -> None:
+    def __init__(self, client: httpx.AsyncClient, door: Door) -> None:
         self.client = client
-        self.coordinator = coordinator
+        self.door = door
+        self.coordinator = door.coordinator
 
     async def frame(
         self, who: str, path: str, body: msgspec.Struct, kind: Any = None, **headers: str
@@ -91,6 +92,6 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[App]:
     transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            yield App(client, app.coordinator)
+            yield App(client, app)
     finally:
         await app.coordinator.stop()

@@ -14,6 +14,7 @@ from msgspec.msgpack import Ext
 sys.path.insert(0, str(Path(__file__).parent))
 from coordinator_app import App, running
 
+from noob_cloud.cid import cid
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.answers import body_of, status_of
 from noob_cloud.coordinator.metrics import prometheus
@@ -21,7 +22,7 @@ from noob_cloud.exceptions import ConflictError, DatabaseDamagedError, QueueErro
 from noob_cloud.queue import QueueStats
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 HUGE = (1 << 64) - 1
 TOKEN = (0, 1)
@@ -192,5 +193,69 @@ def test_limit_that_frees_a_place_wakes_who_waits(tmp_path: Path) -> None:
         assert app.coordinator.claims._changes > changes
         (next_lot,) = (await waiting).lots
         assert next_lot.ids != lot.ids
+
+    run(work, tmp_path)
+
+
+def test_room_for_bodies(tmp_path: Path) -> None:
+    """Bodies that are under way take room, and give it back however their requests end."""
+
+    async def work(app: App) -> None:
+        door, pieces = app.door, asyncio.Queue[bytes]()
+
+        async def body() -> AsyncIterator[bytes]:
+            while piece := await pieces.get():
+                yield piece
+
+        headers = {"Authorization": "Bearer client-token-0123456789"}
+        url = "/blobs/" + cid(b"x" * 800)
+        pieces.put_nowait(b"x" * 400)
+        first = asyncio.create_task(app.client.put(url, content=body(), headers=headers))
+        while door.room.used < 400:  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0)
+
+        async def large() -> AsyncIterator[bytes]:
+            for _ in range(2):
+                yield b"y" * 400
+
+        second = await app.client.put(url, content=large(), headers=headers)
+        assert second.status_code == 503
+        assert second.headers["retry-after"] == "1"
+        assert door.room.used == 400
+        pieces.put_nowait(b"x" * 400)
+        pieces.put_nowait(b"")
+        assert (await first).status_code == 200
+        assert door.room.used == 0
+
+    run(work, tmp_path, max_bodies=1000)
+
+
+def test_follower_that_comes_back(tmp_path: Path) -> None:
+    """It says which event was its last, and is sent what came behind that."""
+
+    async def work(app: App) -> None:
+        events = app.coordinator.events
+        events.add("one")
+        last = events.last
+        events.add("two")
+        asked: list[int] = []
+        wait = events.wait
+
+        async def noted(number: int, *rest: Any) -> list[dict[str, Any]]:
+            asked.append(number)
+            if len(asked) > 1:  # the first were sent
+                app.coordinator.drain()
+            return await wait(number, *rest)
+
+        events.wait = noted  # type: ignore[method-assign]
+        headers = {
+            "Authorization": "Bearer client-token-0123456789",
+            "Accept": "text/event-stream",
+            "Last-Event-ID": str(last),
+        }
+        text = (await app.client.get("/events", headers=headers)).text
+        assert asked[0] == last
+        assert "event: two" in text
+        assert "event: one" not in text
 
     run(work, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 from zlib import crc32
 
@@ -131,11 +132,15 @@ async def events(
 ) -> Any:
     """List events behind `after` (by default: those to come), waiting for one if need be.
 
-    With `Accept: text/event-stream` they are sent as they happen.
+    With `Accept: text/event-stream` they are sent as they happen; who comes back says by
+    `Last-Event-ID` where it was.
     """
     caller.require("client")
     last = service.events.last if after is None else after
     if "text/event-stream" in request.headers.get("accept", ""):
+        said = request.headers.get("last-event-id", "")
+        if re.fullmatch(r"\d{1,18}", said, re.ASCII):
+            last = int(said)
         return StreamingResponse(_stream(service, last), media_type="text/event-stream")
     found = await service.events.wait(last, min(wait, service.settings.max_wait))
     return models_runs.EventList(events=found, last=found[-1]["id"] if found else last)

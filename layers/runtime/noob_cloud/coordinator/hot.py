@@ -14,7 +14,7 @@ from zlib import crc32
 from noob_cloud.codec import Limits
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.answers import body_of, headers_of, status_of
-from noob_cloud.coordinator.body import GoneError, read
+from noob_cloud.coordinator.body import GoneError, Room, read
 from noob_cloud.exceptions import UnavailableError
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Door:
         self.app = app
         settings = coordinator.settings
         self._limits = Limits(total=settings.max_body, body=settings.max_body, items=_ITEMS)
+        self.room = Room(settings.max_bodies)
         self._hot: dict[str, Callable[[Request], Awaitable[msgspec.Struct]]] = {
             "/tasks": self._submit,
             "/claims": self._claim,
@@ -138,15 +139,29 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         path = scope["path"]
-        hot = None
-        if scope["method"] == "POST" and headers.get(b"content-type") == _FRAME:
-            hot = self._hot.get(path)
         who = self._identify(path, headers)
         if self.coordinator.draining and path != "/health":
             raise UnavailableError("The coordinator is shutting down.")
         settings = self.coordinator.settings
         limit = settings.max_blob if path.startswith("/blobs/") else settings.max_body
-        body = await read(headers, receive, limit)
+        body, taken = await read(headers, receive, limit, self.room)
+        try:
+            await self._answer(scope, headers, body, who, receive, send)
+        finally:
+            self.room.used -= taken
+
+    async def _answer(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        who: Identity | None,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        hot = None
+        if scope["method"] == "POST" and headers.get(b"content-type") == _FRAME:
+            hot = self._hot.get(scope["path"])
         if hot is None:
             caller = Caller(receive)
             state = {"identity": who, "now": self._now(headers), "caller": caller}

@@ -38,7 +38,7 @@ class CoordinatorSettings(BaseSettings):
     """TOML file of scoped tokens (`noob_cloud.identity.read`)."""
     synchronous: Literal["OFF", "NORMAL", "FULL"] = "NORMAL"
     """FULL: a commit survives the loss of power, at a hundredth of the speed."""
-    epoch: int = Field(default=0, ge=0)
+    epoch: int = Field(default=0, ge=0, lt=1 << 30)
     """Epoch of this coordinator, for its fencing tokens."""
     replica: str | None = None
     """`s3://bucket/prefix`, with `?endpoint_url=` for another S3 than AWS's: every commit is copied
@@ -55,6 +55,8 @@ class CoordinatorSettings(BaseSettings):
     """Bytes of a request's body."""
     max_blob: int = Field(default=1024 * MIB, gt=0)
     """Bytes of an uploaded blob."""
+    max_bodies: int = Field(default=2048 * MIB, gt=0)
+    """Bytes of all the large bodies that are under way or being worked on."""
     max_batch: int = Field(default=10_000, gt=0)
     """Tasks that one request may submit, claim or settle."""
     max_wait: float = Field(default=25.0, ge=0)
