@@ -49,6 +49,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; refuse a head that is too long."""
         super().data_received(data)
+        cycle = self.cycle
+        if not (self._in_head or self._timer or cycle.more_body or cycle.response_complete):
+            return  # a whole request, as nearly always
         if self.transport.is_closing():
             return
         self._size += len(data)
@@ -56,9 +59,9 @@ class Connection(HttpToolsProtocol):
             self._refuse(b"431 Request Header Fields Too Large", "its head is too long")
         elif self._timer is None:
             # bytes between requests, or behind an answer, are no request and win no time
-            if self._in_head or self.cycle.response_complete:
+            if self._in_head or cycle.response_complete:
                 self._wait(self.head_seconds)
-            elif self.cycle.more_body:
+            elif cycle.more_body:
                 self._size = 0
                 self._wait(self.body_seconds)
 
@@ -71,12 +74,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Go on to the body: who sends it is known from here on."""
         self._in_head = False
-        self._stop_waiting()
+        if self._timer is not None:
+            self._stop_waiting()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Have the whole request."""
-        self._stop_waiting()
+        if self._timer is not None:
+            self._stop_waiting()
         super().on_message_complete()
 
     def _wait(self, seconds: float) -> None:
