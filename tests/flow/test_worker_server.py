@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -176,6 +177,28 @@ def test_cancel_stops_the_node(pair: tuple[WorkerConfig, WorkerConfig]) -> None:
         assert future.cancelled()
         assert time.monotonic() - begun < 5
         assert pool.submit_call(call_of("a", 4), tube=SOURCE).result(60) == [(8,)]
+
+
+def test_caller_that_hangs_up(pair: tuple[WorkerConfig, WorkerConfig]) -> None:
+    """Nobody waits for the answer any more, so the node is stopped and the place is free."""
+    with executor(pair[0]) as pool:  # so that the worker knows the tube
+        assert pool.submit_call(call_of("a", 4), tube=SOURCE).result(60) == [(8,)]
+    headers = {"Authorization": f"Bearer {pair[0].token}", "Content-Type": FRAME}
+    frame = codec.dumps(call_of("slow", 1))
+    with httpx.Client(headers=headers) as client, pytest.raises(httpx.ReadTimeout):
+        client.post(f"{pair[0].url}/execute", content=frame, timeout=1.0)
+
+    until(lambda: not _tasks(pair[0]))
+
+
+def test_head_that_does_not_end(pair: tuple[WorkerConfig, WorkerConfig]) -> None:
+    """A request that nobody has signed yet is bounded."""
+    url = httpx.URL(pair[0].url)
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as link:
+        with suppress(OSError):  # it may hang up before all is sent
+            link.sendall(b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 20_000)
+        with suppress(ConnectionResetError):
+            assert b" 431 " in link.recv(65536)
 
 
 def _tasks(config: WorkerConfig) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from noob_cloud.worker.service import WorkerService
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from noob_cloud.worker.service import Active
     from noob_cloud.worker.settings import WorkerSettings
 
 _DESCRIPTION = """
@@ -170,23 +172,34 @@ async def execute(
         Query(alias="timeout", description="Longest run, in seconds.", gt=0, le=604_800),
     ] = None,
 ) -> Response:
-    """Run one call, and answer when it has ended.
+    """Run one call, and answer when it has ended; it is stopped if the caller hangs up.
 
     What a node raises is an outcome too: the answer is 200 with `ok` false.
     """
     by_hand = replies.is_json(request)
     entry = service.admit(task_id, label=label, timeout=limit)
+    watch = None
     try:
         body = await replies.body_of(request, service.settings.max_body)
         frame = replies.hand_frame(body, service.settings.tube) if by_hand else body
+        watch = asyncio.create_task(_stop_when_gone(request, entry))
         answer = await to_thread.run_sync(
             service.run, entry, frame, limiter=request.app.state.threads
         )
     finally:
+        if watch is not None:
+            watch.cancel()
         service.leave(entry)
     if by_hand:
         return replies.outcome_json(codec.loads(answer))
     return Response(answer, media_type=FRAME)
+
+
+async def _stop_when_gone(request: Request, entry: Active) -> None:
+    """Free the place of a call whose answer nobody waits for any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+    entry.stop("the caller hung up")
 
 
 @router.post(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from noob_cloud.coordinator.connection import Connection
 from noob_cloud.worker.server import create_app
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class WorkerServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
