@@ -6,5 +6,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod frame;
 pub mod hash;
 pub mod msgpack;
+pub mod pool;
 pub mod refusal;
 pub mod wire;

@@ -1,5 +1,6 @@
 //! `noob_cloud_core`: the Rust core of noob-cloud as a Python module. Bindings only.
 
+mod pool;
 mod serializer;
 
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ const INTERFACE: u32 = 1;
 fn noob_cloud_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", noob_cloud_core_crate::VERSION)?;
     module.add("INTERFACE", INTERFACE)?;
+    pool::register(module)?;
     serializer::register(module)?;
     Ok(())
 }

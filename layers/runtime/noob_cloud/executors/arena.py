@@ -10,68 +10,18 @@ import contextlib
 import mmap
 import os
 import sys
-from bisect import insort
 
-from noob_cloud.exceptions import LimitError
+from noob_cloud.buffers import Allocator, ArenaFullError
 
 __all__ = ["Allocator", "ArenaFullError", "SharedMemory"]
 
 _PAGE = 4096
-_ALIGN = 64
 _NEVER = 1 << 63
 
 STARTED, REVOKED, CONSUMED, STARTED_AT = 0, 8, 16, 24
 """Words of the control page, each on a cache line of its own: the unit the worker has started, the
 first unit it must not start any more, the replies the parent has read, and when, in nanoseconds of
 the monotonic clock, the worker started its unit (kept for calls with a timeout only)."""
-
-
-class ArenaFullError(LimitError):
-    """The arena has no room for this now."""
-
-
-class Allocator:
-    """First-fit allocation in `[start, stop)`: low addresses first, so few pages are touched."""
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.capacity = stop - start
-        self.used = 0
-        self._free = [(start, stop)]
-
-    def take(self, size: int) -> tuple[int, int]:
-        """Take `size` bytes; give `(offset, length)`, the length rounded up to a cache line.
-
-        Raises:
-            ArenaFullError: no free stretch is long enough.
-        """
-        size = (size + _ALIGN - 1) & -_ALIGN
-        for index, (start, stop) in enumerate(self._free):
-            if stop - start >= size:
-                if stop - start == size:
-                    del self._free[index]
-                else:
-                    self._free[index] = (start + size, stop)
-                self.used += size
-                return start, size
-        raise ArenaFullError(
-            f"{size} bytes do not fit the shared arena of {self.capacity} bytes, of which "
-            f"{self.used} are in use",
-            size=size,
-            capacity=self.capacity,
-        )
-
-    def give(self, region: tuple[int, int]) -> None:
-        """Give back what `take` gave."""
-        start, size = region
-        self.used -= size
-        stop = start + size
-        insort(self._free, (start, stop))
-        index = self._free.index((start, stop))
-        if index + 1 < len(self._free) and self._free[index + 1][0] == stop:
-            stop = self._free.pop(index + 1)[1]
-            self._free[index] = (start, stop)
-        if index and self._free[index - 1][1] == start:
-            self._free[index - 1 : index + 1] = [(self._free[index - 1][0], stop)]
 
 
 class SharedMemory:
