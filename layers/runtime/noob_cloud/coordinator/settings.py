@@ -31,7 +31,8 @@ class CoordinatorSettings(BaseSettings):
     db_path: Path | None = Path("noob-cloud.db")
     """The queue's file; None: in memory, lost with the process."""
     blob_dir: Path | None = None
-    """Folder of large values; by default beside the queue's file."""
+    """Folder of large values, of this queue alone: what nothing in the queue names is removed. By
+    default beside the queue's file."""
     token: SecretStr | None = None
     """The owner's token, for everything."""
     token_file: Path | None = None
