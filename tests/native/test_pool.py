@@ -28,6 +28,8 @@ from hypothesis.stateful import (
 from noob_cloud.buffers import ArenaFullError, PoolClosedError, PoolOwnerError, numa
 from noob_cloud.buffers import allocator as twin_allocator
 from noob_cloud.buffers import pool as twin_pool
+from noob_cloud.executors.arena import Allocator as ArenaAllocator
+from noob_cloud.executors.arena import SharedMemory
 from noob_cloud.native import core
 
 TWIN = SimpleNamespace(Allocator=twin_allocator.Allocator, BufferPool=twin_pool.BufferPool)
@@ -342,6 +344,33 @@ def test_threads_share_a_pool(pool):
     assert pool.stats()["in_use"] == 0
 
 
+def test_arenas_use_the_core():
+    """The arenas of worker processes come from the core where it is installed."""
+    assert ArenaAllocator is (TWIN if NATIVE is None else NATIVE).Allocator
+
+
+def test_trim_beside_takes(pool):
+    """What another thread takes and writes while pages are given back is not lost."""
+    wrong: list[int] = []
+    done = threading.Event()
+
+    def trim() -> None:
+        while not done.is_set():
+            pool.trim()
+
+    thread = threading.Thread(target=trim)
+    thread.start()
+    for number in range(400):
+        with pool.take(MEGABYTE // 2) as buffer:
+            buffer[::4096] = bytes([1]) * (len(buffer) // 4096)
+            if bytes(buffer[::4096]).count(1) != len(buffer) // 4096:
+                wrong.append(number)
+    done.set()
+    thread.join()
+
+    assert wrong == []
+
+
 # ---- NUMA
 
 
@@ -371,6 +400,32 @@ def test_numa_nodes_are_read(monkeypatch, tmp_path):
     assert numa.nodes() == [0, 1, 2, 5]
     online.unlink()
     assert numa.nodes() == [0]
+
+
+def test_numa_binding_on_many_nodes(monkeypatch):
+    """Where there is a choice, the pages are bound to the node asked for."""
+    monkeypatch.setattr(numa, "nodes", lambda: [0, 1])
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(numa, "mbind", lambda _, length, node: calls.append((length, node)))
+    with TWIN.BufferPool(MEGABYTE, numa_node=1) as pool:
+        assert pool.numa == "bound to node 1"
+        assert pool.take(1)
+
+    assert calls == [(MEGABYTE, 1)]
+
+
+def test_numa_of_the_arenas(monkeypatch):
+    """The memory of worker processes follows the environment, and refuses what is no node."""
+    fd = SharedMemory.create(MEGABYTE)
+    monkeypatch.setenv("NOOB_CLOUD_NUMA_NODE", str(numa.nodes()[0]))
+    memory = SharedMemory(fd, MEGABYTE)
+    assert "node" in memory.numa
+    memory.close()
+    for said, message in [("first", "is the number of a NUMA node"), ("999", "no NUMA node 999")]:
+        monkeypatch.setenv("NOOB_CLOUD_NUMA_NODE", said)
+        with pytest.raises(ValueError, match=message):
+            SharedMemory(fd, MEGABYTE)
+    os.close(fd)
 
 
 def test_numa_refusal_is_reported():

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noob_cloud.buffers.allocator import PoolStats
 from noob_cloud.buffers.error import ArenaFullError, PoolClosedError, PoolOwnerError
 from noob_cloud.native import core
 
 if TYPE_CHECKING or core is None or not hasattr(core, "BufferPool"):
-    from noob_cloud.buffers.allocator import Allocator, PoolStats
+    from noob_cloud.buffers.allocator import Allocator
     from noob_cloud.buffers.pool import BufferPool
 else:
     Allocator = core.Allocator
@@ -31,12 +32,3 @@ __all__ = [
     "PoolOwnerError",
     "PoolStats",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """Import the type of the statistics when somebody asks for it."""
-    if name == "PoolStats":
-        from noob_cloud.buffers.allocator import PoolStats  # noqa: PLC0415 - for annotations only
-
-        return PoolStats
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["bind", "mbind", "nodes"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["bind_mapping", "mbind", "nodes"]
 
 _ONLINE = Path("/sys/devices/system/node/online")
 _NUMBERS = {"x86_64": 237, "aarch64": 235}
@@ -26,8 +30,8 @@ def nodes() -> list[int]:
     return found or [0]
 
 
-def bind(address: int, length: int, node: int | None) -> str:
-    """Take the pages of a mapping from one node; say in words what became of it.
+def bind_mapping(mapping: Buffer, node: int | None) -> str:
+    """Take the pages of a writable mapping from one node; say in words what became of it.
 
     Raises:
         ValueError: the machine has no such node.
@@ -40,7 +44,10 @@ def bind(address: int, length: int, node: int | None) -> str:
         raise ValueError(f"there is no NUMA node {node}; this machine has {found}")
     if len(found) == 1:
         return "not bound: this machine has one node"
-    mbind(address, length, node)
+    import ctypes  # noqa: PLC0415 - slow to import, and for this only
+
+    with memoryview(mapping) as view:
+        mbind(ctypes.addressof(ctypes.c_char.from_buffer(view)), view.nbytes, node)
     return f"bound to node {node}"
 
 

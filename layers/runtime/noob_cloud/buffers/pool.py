@@ -8,11 +8,12 @@ import os
 import warnings
 import weakref
 from collections import deque
+from threading import Lock
 from typing import Any, Self
 
 from noob_cloud.buffers.allocator import Allocator, PoolStats
 from noob_cloud.buffers.error import PoolClosedError, PoolOwnerError
-from noob_cloud.buffers.numa import bind
+from noob_cloud.buffers.numa import bind_mapping
 
 __all__ = ["BufferPool"]
 
@@ -70,7 +71,7 @@ class BufferPool:
             os.close(fd)
             raise
         try:
-            self.numa = bind(_address(self._memory), capacity, numa_node)
+            self.numa = bind_mapping(self._memory, numa_node)
         except BaseException:
             self.close()
             raise
@@ -101,6 +102,7 @@ class BufferPool:
         self._memory = mmap.mmap(fd, capacity)
         self._types: dict[int, Any] = {}
         self._allocator = Allocator(0, capacity)
+        self._taking = Lock()
         self._returns = _Returns()
         self._leaked: list[int] = []
         self._closed = False
@@ -127,9 +129,14 @@ class BufferPool:
         """
         self._home()
         self._reclaim()
-        region = self._allocator.take(size)
-        root = self._root(region[0], size)
-        self._returns.watch(root, region)
+        with self._taking:
+            region = self._allocator.take(size)
+        try:
+            root = self._root(region[0], size)
+            self._returns.watch(root, region)
+        except BaseException:
+            self._allocator.give(region)
+            raise
         return memoryview(root).cast("B")
 
     def locate(self, view: Any) -> tuple[int, int]:
@@ -168,11 +175,12 @@ class BufferPool:
         self._home()
         self._reclaim()
         count = 0
-        for start, stop in self._allocator.trim(keep):
-            first, last = (start + _PAGE - 1) & -_PAGE, stop & -_PAGE
-            if first < last:
-                self._memory.madvise(mmap.MADV_REMOVE, first, last - first)
-                count += last - first
+        with self._taking:  # nobody may take what is being discarded
+            for start, stop in self._allocator.trim(keep):
+                first, last = (start + _PAGE - 1) & -_PAGE, stop & -_PAGE
+                if first < last:
+                    self._memory.madvise(mmap.MADV_REMOVE, first, last - first)
+                    count += last - first
         return count
 
     def close(self) -> None:

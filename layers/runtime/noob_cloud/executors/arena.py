@@ -12,11 +12,13 @@ import os
 import sys
 
 from noob_cloud.buffers import Allocator, ArenaFullError
+from noob_cloud.buffers.numa import bind_mapping
 
 __all__ = ["Allocator", "ArenaFullError", "SharedMemory"]
 
 _PAGE = 4096
 _NEVER = 1 << 63
+_NUMA_VARIABLE = "NOOB_CLOUD_NUMA_NODE"
 
 STARTED, REVOKED, CONSUMED, STARTED_AT = 0, 8, 16, 24
 """Words of the control page, each on a cache line of its own: the unit the worker has started, the
@@ -30,10 +32,18 @@ class SharedMemory:
     Args:
         fd: what `create` gave; the mapping keeps its own reference.
         arena_bytes: the size of each arena, in bytes, as given to `create`.
+        numa_node: take the pages from this NUMA node; by default the environment's
+            `NOOB_CLOUD_NUMA_NODE`. `numa` says what became of it.
+
+    Raises:
+        ValueError: the node is no number, or the machine has no such node.
+        OSError: the system refuses the binding.
     """
 
-    def __init__(self, fd: int, arena_bytes: int) -> None:
+    def __init__(self, fd: int, arena_bytes: int, *, numa_node: int | None = None) -> None:
+        node = _node() if numa_node is None else numa_node
         self.map = mmap.mmap(fd, _PAGE + 2 * arena_bytes)
+        self.numa = "not bound" if node is None else bind_mapping(self.map, node)
         self.view = memoryview(self.map)
         self.control = self.view[:_PAGE].cast("Q")
         middle = _PAGE + arena_bytes
@@ -66,3 +76,13 @@ class SharedMemory:
         self.view.release()
         with contextlib.suppress(BufferError):
             self.map.close()
+
+
+def _node() -> int | None:
+    """Read the NUMA node that the environment asks for."""
+    said = os.environ.get(_NUMA_VARIABLE, "")
+    if not said:
+        return None
+    if not said.isdecimal():
+        raise ValueError(f"{_NUMA_VARIABLE} is the number of a NUMA node, not {said!r}")
+    return int(said)
