@@ -1,10 +1,12 @@
 """The Rust core of noob-cloud: used by the package `noob_cloud` where it is installed."""
 
-from typing import Self, final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self, final
 
 from typing_extensions import Buffer
 
 from noob_cloud.buffers.allocator import AllocatorStats, PoolStats
+from noob_cloud.codec.limits import Limits
 
 __version__: str
 INTERFACE: int
@@ -83,3 +85,101 @@ class BufferPool:
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exception: object) -> None: ...
+
+# ---- serializer
+
+def digest(data: Buffer | Iterable[Buffer]) -> bytes:
+    """Return the 32 byte BLAKE3 digest of bytes, or of their parts one after the other."""
+
+def cid(data: Buffer | Iterable[Buffer]) -> str:
+    """Return the cid of bytes, or of their parts one after the other."""
+
+def hash_many(many: Iterable[Buffer]) -> list[bytes]:
+    """Return the BLAKE3 digest of each of many, computed on all cores."""
+
+@final
+class Recipe:
+    """How values of one class are written; `noob_cloud.codec.recipes` makes them."""
+
+    @staticmethod
+    def array(code: int, attributes: list[str], modes: list[int]) -> Recipe:
+        """Write an extension value of the type `code`: the array of these attributes."""
+
+    @staticmethod
+    def fields(name: str, attributes: list[str]) -> Recipe:
+        """Write an object of this name, with a map of these attributes."""
+
+    @staticmethod
+    def state(name: str, state: Callable[[Any], Any]) -> Recipe:
+        """Write an object of this name, with the state that a callable makes of it."""
+
+@final
+class Maker:
+    """How an extension value of attributes is made a value of a class again.
+
+    The class has these attributes and nothing that its constructor would have to do besides.
+    """
+
+    def __new__(
+        cls,
+        class_: type,
+        attributes: list[str],
+        modes: list[int],
+        kinds: tuple[frozenset[type] | None, ...],
+    ) -> Self: ...
+
+@final
+class FastSerializer:
+    """Write and read frames of the wire format; `noob_cloud.codec` is its reference.
+
+    `bridge` holds the tables and errors to work with, by default those of `noob_cloud.codec`. With
+    `stable` values are read through the interpreter's stable interface alone.
+    """
+
+    def __new__(cls, bridge: object | None = None, *, stable: bool = False) -> Self: ...
+    @property
+    def direct(self) -> bool:
+        """Whether values are read directly, as is done where the interpreter's layout is known."""
+
+    def dumps(self, value: object, *, limits: Limits | None = None) -> bytes:
+        """Return `value` as one frame."""
+
+    def dumps_parts(
+        self, value: object, *, limits: Limits | None = None
+    ) -> list[bytes | memoryview]:
+        """Return the parts of `value`'s frame, to be written one after the other."""
+
+    def dumps_batch(
+        self, values: Iterable[object], *, parallel: bool = True
+    ) -> list[tuple[bytes, str]]:
+        """Return the canonical frame of each value with its cid; copied and hashed on all cores."""
+
+    def canonical(self, value: object) -> bytes:
+        """Return the one frame of `value` that its cid is taken of."""
+
+    def cid_of(self, value: object) -> str:
+        """Return the cid of `value`'s canonical bytes, without copying its arrays together."""
+
+    def loads(self, data: Buffer, *, limits: Limits | None = None, copy: bool = True) -> Any:
+        """Return the value of one frame."""
+
+    def loads_body(
+        self,
+        flags: int,
+        body: Buffer,
+        buffers: Sequence[memoryview],
+        *,
+        limits: Limits | None = None,
+        copy: bool = True,
+    ) -> Any:
+        """Return the value of a body whose frame was taken apart before."""
+
+    def loads_batch(
+        self,
+        frames: Iterable[Buffer],
+        *,
+        cids: Iterable[str] | None = None,
+        limits: Limits | None = None,
+        copy: bool = True,
+    ) -> list[Any]:
+        """Return the value of each frame, all of them hashed first where their cids are given."""

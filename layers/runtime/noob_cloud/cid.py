@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from noob_cloud.exceptions import DecodeError
+from noob_cloud.native import core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,18 +41,6 @@ _WRITTEN = re.compile(rb"bafkr4i[a-z2-7]{52}")
 _PARALLEL = 1 << 20  # below this one thread hashes faster than several
 
 
-def digest(data: Buffer | Iterable[Buffer]) -> bytes:
-    """Return the 32 byte BLAKE3 digest of `data`, or of its parts one after the other."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        if len(data) < _PARALLEL:
-            return blake3(data).digest()
-        return blake3(data, max_threads=blake3.AUTO).digest()
-    hasher = blake3()
-    for part in data:
-        hasher.update(part)
-    return hasher.digest()
-
-
 def format_cid(digest: bytes) -> str:
     """Write a 32 byte digest as a cid.
 
@@ -63,9 +52,25 @@ def format_cid(digest: bytes) -> str:
     return "b" + b32encode(_PREFIX + digest).decode("ascii").rstrip("=").lower()
 
 
-def cid(data: Buffer | Iterable[Buffer]) -> str:
-    """Return the cid of `data`, or of its parts one after the other."""
-    return format_cid(digest(data))
+if TYPE_CHECKING or core is None:
+
+    def digest(data: Buffer | Iterable[Buffer]) -> bytes:
+        """Return the 32 byte BLAKE3 digest of `data`, or of its parts one after the other."""
+        if isinstance(data, bytes | bytearray | memoryview):
+            if len(data) < _PARALLEL:
+                return blake3(data).digest()
+            return blake3(data, max_threads=blake3.AUTO).digest()
+        hasher = blake3()
+        for part in data:
+            hasher.update(part)
+        return hasher.digest()
+
+    def cid(data: Buffer | Iterable[Buffer]) -> str:
+        """Return the cid of `data`, or of its parts one after the other."""
+        return format_cid(digest(data))
+
+else:
+    digest, cid = core.digest, core.cid
 
 
 def parse_cid(text: str) -> bytes:

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::cores::on_all_cores;
+
 /// Bytes of a digest.
 pub const DIGEST_SIZE: usize = 32;
 /// Characters of a cid.
@@ -26,7 +28,7 @@ pub fn digest_parts(parts: &[&[u8]]) -> [u8; DIGEST_SIZE] {
         if part.len() < PARALLEL {
             hasher.update(part);
         } else {
-            hasher.update_rayon(part);
+            on_all_cores(|| hasher.update_rayon(part));
         }
     }
     *hasher.finalize().as_bytes()
@@ -35,7 +37,7 @@ pub fn digest_parts(parts: &[&[u8]]) -> [u8; DIGEST_SIZE] {
 /// The digest of each of many, on all cores.
 #[must_use]
 pub fn digest_many(many: &[&[u8]]) -> Vec<[u8; DIGEST_SIZE]> {
-    many.par_iter().map(|data| digest(data)).collect()
+    on_all_cores(|| many.par_iter().map(|data| digest(data)).collect())
 }
 
 /// A digest, written as a cid.

@@ -3,6 +3,7 @@
 /// The version of the core, which the Python package compares with its own.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+pub mod cores;
 pub mod frame;
 pub mod hash;
 pub mod msgpack;

@@ -18,9 +18,27 @@ from noob_cloud.exceptions import CodecError, DecodeError, EncodeError, LimitErr
 from noob_cloud.native import core
 
 if TYPE_CHECKING or core is None:
-    from noob_cloud.codec.twin import canonical, cid_of, dumps, dumps_parts, loads, loads_parts
+    from noob_cloud.codec.twin import (
+        canonical,
+        cid_of,
+        dumps,
+        dumps_batch,
+        dumps_parts,
+        loads,
+        loads_batch,
+        loads_parts,
+    )
 else:
-    from noob_cloud.codec.native import canonical, cid_of, dumps, dumps_parts, loads, loads_parts
+    from noob_cloud.codec.native import (
+        canonical,
+        cid_of,
+        dumps,
+        dumps_batch,
+        dumps_parts,
+        loads,
+        loads_batch,
+        loads_parts,
+    )
 
 __all__ = [
     "CodecError",
@@ -31,8 +49,10 @@ __all__ = [
     "canonical",
     "cid_of",
     "dumps",
+    "dumps_batch",
     "dumps_parts",
     "loads",
+    "loads_batch",
     "loads_parts",
     "register",
     "registered",

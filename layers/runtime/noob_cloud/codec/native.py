@@ -37,9 +37,11 @@ __all__ = [
     "cid_of",
     "decode_plain",
     "dumps",
+    "dumps_batch",
     "dumps_parts",
     "find",
     "loads",
+    "loads_batch",
     "loads_parts",
     "refusal",
     "too_deep",
@@ -52,6 +54,7 @@ dumps = _serializer.dumps
 loads = _serializer.loads
 canonical = _serializer.canonical
 cid_of = _serializer.cid_of
+dumps_batch, loads_batch = _serializer.dumps_batch, _serializer.loads_batch
 _parts, _loads_body = _serializer.dumps_parts, _serializer.loads_body
 
 

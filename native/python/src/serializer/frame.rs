@@ -30,7 +30,7 @@ pub struct Written<'a, 'py> {
     serializer: &'a FastSerializer,
     limits: Limits,
     flags: u16,
-    /// Room for a head, then the body without what is spliced into it.
+    /// The head of a frame without buffers, then the body without what is spliced into it.
     bytes: &'a [u8],
     splices: Vec<(usize, Bound<'py, PyBytes>)>,
     /// Bytes of the body.
@@ -78,7 +78,8 @@ pub fn write<'py, T>(
     let flags = if canonical { CANONICAL } else { 0 } | if encoder.extended { EXTENDED } else { 0 };
     let splices = encoder.splices.take().unwrap_or_default();
     let size = encoder.out.len() - HEAD_SIZE + encoder.spliced;
-    let scratch = encoder.out.into_vec();
+    let mut scratch = encoder.out.into_vec();
+    scratch[..HEAD_SIZE].copy_from_slice(&Header::new(flags, size, 0).to_bytes());
     let result = done
         .map_err(|error| serializer.bridge.encoding_failed(py, error))
         .and_then(|()| {
@@ -136,7 +137,12 @@ impl<'py> Written<'_, 'py> {
     /// The frame in one piece.
     pub fn joined(&self) -> PyResult<Bound<'py, PyBytes>> {
         if self.buffers.is_empty() {
-            return self.with_room_behind(0, &self.head()?);
+            self.check_plain()?;
+            if self.splices.is_empty() {
+                self.check(&self.bytes[HEAD_SIZE..])?;
+                return Ok(PyBytes::new(self.py, self.bytes));
+            }
+            return self.with_room_behind(0, &self.bytes[..HEAD_SIZE]);
         }
         let views = self.views()?;
         let sizes: Vec<usize> = views.iter().map(|view| view.bytes().len()).collect();
@@ -156,13 +162,11 @@ impl<'py> Written<'_, 'py> {
         Ok(frame)
     }
 
-    /// The head of a frame without buffers.
-    fn head(&self) -> PyResult<[u8; HEAD_SIZE]> {
-        let size = self.size;
-        check_body(size, &self.limits)
-            .and_then(|()| check_total(HEAD_SIZE + size, &self.limits))
-            .map_err(|refusal| self.refused(&refusal))?;
-        Ok(Header::new(self.flags, size, 0).to_bytes())
+    /// Check the size of a frame without buffers.
+    fn check_plain(&self) -> PyResult<()> {
+        check_body(self.size, &self.limits)
+            .and_then(|()| check_total(HEAD_SIZE + self.size, &self.limits))
+            .map_err(|refusal| self.refused(&refusal))
     }
 
     /// Head, body, and zeros behind them.
@@ -181,7 +185,7 @@ impl<'py> Written<'_, 'py> {
     /// The frame's parts, buffers as they are.
     pub fn parts(&self) -> PyResult<Bound<'py, PyList>> {
         if self.buffers.is_empty() {
-            return PyList::new(self.py, [self.with_room_behind(0, &self.head()?)?]);
+            return PyList::new(self.py, [self.joined()?]);
         }
         let sizes = self.sizes()?;
         let layout = lay_out(self.flags, self.size, &sizes, &self.limits)
@@ -234,6 +238,41 @@ impl<'py> Written<'_, 'py> {
         self.each_piece(|piece| filler.put(piece));
     }
 
+    /// The frame with its large parts still to be copied, which needs no interpreter.
+    pub fn pending(&self) -> PyResult<Pending<'py>> {
+        let views = self.views()?;
+        let sizes: Vec<usize> = views.iter().map(|view| view.bytes().len()).collect();
+        let layout = lay_out(self.flags, self.size, &sizes, &self.limits)
+            .map_err(|refusal| self.refused(&refusal))?;
+        let mut copies = Vec::new();
+        let mut start = std::ptr::null();
+        let frame = new_bytes(self.py, layout.total, |room| {
+            start = room.as_ptr().cast();
+            let mut filler = Filler { room, end: 0 };
+            filler.put(&layout.head);
+            let mut begin = HEAD_SIZE;
+            for (place, data) in &self.splices {
+                filler.put(&self.bytes[begin..*place]);
+                copies.push(filler.leave(data.as_bytes()));
+                begin = *place;
+            }
+            filler.put(&self.bytes[begin..]);
+            for (view, &offset) in views.iter().zip(&layout.offsets) {
+                filler.zero_to(offset);
+                copies.push(filler.leave(view.bytes()));
+            }
+        })?;
+        let held = self.splices.iter().map(|(_, data)| data.clone()).collect();
+        Ok(Pending {
+            frame,
+            begin: start,
+            size: layout.total,
+            copies,
+            _views: views,
+            _held: held,
+        })
+    }
+
     /// Walk over the body with what is spliced into it.
     fn each_piece<'b>(&'b self, mut take: impl FnMut(&'b [u8])) {
         let mut begin = HEAD_SIZE;
@@ -264,5 +303,53 @@ impl Filler<'_> {
     fn zero_to(&mut self, end: usize) {
         self.room[self.end..end].fill(MaybeUninit::new(0));
         self.end = end;
+    }
+}
+
+impl Filler<'_> {
+    /// Leave room for bytes that are copied later.
+    fn leave(&mut self, bytes: &[u8]) -> Copy {
+        let begin = self.end;
+        self.end += bytes.len();
+        let to = self.room[begin..self.end].as_mut_ptr().cast();
+        Copy {
+            from: bytes.as_ptr(),
+            to,
+            size: bytes.len(),
+        }
+    }
+}
+
+/// A frame that is new, and what is still to be copied into it.
+pub struct Pending<'py> {
+    pub frame: Bound<'py, PyBytes>,
+    /// Its first byte, and how many there are.
+    pub begin: *const u8,
+    pub size: usize,
+    pub copies: Vec<Copy>,
+    _views: Vec<View>,
+    _held: Vec<Bound<'py, PyBytes>>,
+}
+
+/// Bytes to be copied into a new frame, both kept alive by its `Pending`.
+pub struct Copy {
+    from: *const u8,
+    to: *mut u8,
+    size: usize,
+}
+
+// SAFETY: what is copied from is only read, and each place copied to belongs to one `Copy`.
+unsafe impl Send for Copy {}
+// SAFETY: as above.
+unsafe impl Sync for Copy {}
+
+impl Copy {
+    /// Copy them.
+    ///
+    /// # Safety
+    /// The `Pending` lives, nobody else has seen its frame, and this is called once.
+    pub unsafe fn run(&self) {
+        // SAFETY: both have `size` bytes, and a new frame overlaps with nothing.
+        unsafe { self.to.copy_from_nonoverlapping(self.from, self.size) };
     }
 }

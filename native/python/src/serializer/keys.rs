@@ -5,9 +5,13 @@ use pyo3::ffi;
 /// Longer keys are made each time.
 const LONGEST: usize = 40;
 const PLACES: usize = 1024;
+/// Of so many bytes the first 8 and the last 8 are all.
+const COVERED: usize = 16;
 
 struct Place {
-    size: u8,
+    size: usize,
+    /// What is looked at first, and all there is to most keys.
+    ends: (u64, u64),
     bytes: [u8; LONGEST],
     /// A strong reference to a str of these bytes, or null.
     text: *mut ffi::PyObject,
@@ -26,6 +30,7 @@ impl Keys {
     pub fn new() -> Self {
         let empty = || Place {
             size: 0,
+            ends: (0, 0),
             bytes: [0; LONGEST],
             text: std::ptr::null_mut(),
         };
@@ -46,8 +51,12 @@ impl Keys {
             // SAFETY: a slice's bytes and their number.
             return unsafe { new_text(bytes) };
         }
-        let place = &mut self.places[hash(bytes)];
-        if usize::from(place.size) == size && place.bytes[..size] == *bytes {
+        let ends = ends(bytes);
+        let place = &mut self.places[hash(ends, size)];
+        if place.size == size
+            && place.ends == ends
+            && (size <= COVERED || place.bytes[..size] == *bytes)
+        {
             // SAFETY: a place with a size holds a str.
             unsafe { ffi::Py_INCREF(place.text) };
             return place.text;
@@ -58,7 +67,7 @@ impl Keys {
             let text = new_text(bytes);
             if !text.is_null() {
                 let old = std::mem::replace(&mut place.text, text);
-                place.size = bytes.len().to_le_bytes()[0];
+                (place.size, place.ends) = (size, ends);
                 place.bytes[..size].copy_from_slice(bytes);
                 ffi::Py_INCREF(text);
                 ffi::Py_XDECREF(old);
@@ -78,19 +87,25 @@ pub unsafe fn new_text(bytes: &[u8]) -> *mut ffi::PyObject {
     unsafe { ffi::PyUnicode_FromStringAndSize(bytes.as_ptr().cast(), bytes.len().cast_signed()) }
 }
 
+/// The first and last bytes; of at most `COVERED` bytes they are all.
 #[inline]
-fn hash(bytes: &[u8]) -> usize {
-    let (first, last) = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-        _ => match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-            (Some(first), Some(last)) => (
-                u64::from(u32::from_le_bytes(*first)),
-                u64::from(u32::from_le_bytes(*last)),
-            ),
-            _ => (u64::from(bytes[0]), u64::from(bytes[bytes.len() - 1])),
-        },
-    };
-    let mixed =
-        (first ^ last.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    usize::try_from(mixed >> 54).unwrap_or(0)
+fn ends(bytes: &[u8]) -> (u64, u64) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        return (
+            u32::from_le_bytes(*first).into(),
+            u32::from_le_bytes(*last).into(),
+        );
+    }
+    let size = bytes.len();
+    let byte = |index: usize| bytes.get(index).copied().map_or(0, u64::from);
+    (byte(0) | byte(size / 2) << 8, byte(size.wrapping_sub(1)))
+}
+
+#[inline]
+fn hash(ends: (u64, u64), size: usize) -> usize {
+    let mixed = (ends.0 ^ ends.1.rotate_left(29) ^ size as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(mixed >> (u64::BITS - PLACES.ilog2())).unwrap_or(0)
 }

@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod frame;
 mod keys;
+mod layout;
 mod output;
 mod reader;
 mod recipe;
@@ -30,6 +31,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use bridge::Bridge;
 use decode::{Decoder, Rest, Source};
 use keys::Keys;
+use layout::Layout;
 use reader::Buffers;
 use view::View;
 
@@ -37,6 +39,7 @@ use view::View;
 #[pyclass(frozen, module = "noob_cloud_core")]
 pub struct FastSerializer {
     bridge: Bridge,
+    layout: Layout,
     keys: Mutex<Keys>,
     /// Memory of the latest body, to be written in again.
     scratch: Mutex<Vec<u8>>,
@@ -45,18 +48,32 @@ pub struct FastSerializer {
 #[pymethods]
 impl FastSerializer {
     /// A serializer with the tables and errors of `bridge`; by default those of `noob_cloud.codec`.
+    ///
+    /// With `stable` it reads values through the interpreter's stable interface alone.
     #[new]
-    #[pyo3(signature = (bridge=None))]
-    fn new(py: Python<'_>, bridge: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (bridge=None, *, stable=false))]
+    fn new(py: Python<'_>, bridge: Option<&Bound<'_, PyAny>>, stable: bool) -> PyResult<Self> {
         let bridge = match bridge {
             Some(bridge) => Bridge::new(bridge)?,
             None => Bridge::new(py.import("noob_cloud.codec.native")?.as_any())?,
         };
+        let layout = if stable {
+            Layout::STABLE
+        } else {
+            Layout::probe(py)?
+        };
         Ok(Self {
             bridge,
+            layout,
             keys: Mutex::new(Keys::new()),
             scratch: Mutex::default(),
         })
+    }
+
+    /// Whether values are read directly, as is done where the interpreter's layout is known.
+    #[getter]
+    fn direct(&self) -> bool {
+        self.layout.direct
     }
 
     /// Return `value` as one frame.
@@ -93,6 +110,50 @@ impl FastSerializer {
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyString>> {
         frame::write(slf, value, None, true, |frame| frame.cid())
+    }
+
+    /// Return the canonical frame of each value with its cid; copied and hashed on all cores.
+    #[pyo3(signature = (values, *, parallel=true))]
+    fn dumps_batch<'py>(
+        slf: &Bound<'py, Self>,
+        values: &Bound<'py, PyAny>,
+        parallel: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        batch::dumps_batch(slf, values, !parallel)
+    }
+
+    /// Return the value of each frame, all of them hashed first where their cids are given.
+    #[pyo3(signature = (frames, *, cids=None, limits=None, copy=true))]
+    fn loads_batch<'py>(
+        slf: &Bound<'py, Self>,
+        frames: &Bound<'py, PyAny>,
+        cids: Option<&Bound<'py, PyAny>>,
+        limits: Option<&Bound<'py, PyAny>>,
+        copy: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        let listed = |many: &Bound<'py, PyAny>| many.try_iter()?.collect::<PyResult<Vec<_>>>();
+        let frames = listed(frames)?;
+        if let Some(cids) = cids {
+            let cids = listed(cids)?;
+            if cids.len() != frames.len() {
+                let (cids, frames) = (cids.len(), frames.len());
+                let message = format!("There are {cids} cids for {frames} frames.");
+                return Err(pyo3::exceptions::PyValueError::new_err(message));
+            }
+            if let Some(index) = batch::find_other(py, &frames, &cids)? {
+                let message = format!(
+                    "Frame {index} of the batch has another cid than {}.",
+                    cids[index]
+                );
+                return Err(slf.get().bridge.malformed(py, &message));
+            }
+        }
+        let values = PyList::empty(py);
+        for frame in &frames {
+            values.append(Self::loads(slf, frame, limits, copy)?)?;
+        }
+        Ok(values)
     }
 
     /// Return the value of one frame.

@@ -109,13 +109,26 @@ impl Output {
     #[inline]
     pub fn text(&mut self, text: &[u8]) {
         let size = text.len();
-        if let Ok(first @ 0..32) = u8::try_from(size) {
-            // head and text in one go: most strings are short
-            self.bytes.reserve(ROOM + size);
-            self.byte(0xa0 | first);
-            self.raw(text);
+        if let Ok(small @ 0..32) = u8::try_from(size) {
+            if self.bytes.capacity() - self.bytes.len() < 1 + 32 {
+                self.bytes.reserve(64.max(self.bytes.len()));
+            }
+            // SAFETY: there is room for 33 bytes behind the length, and each of the `1 + size` that
+            // become part of it is initialised before.
+            unsafe {
+                let end = self.bytes.as_mut_ptr().add(self.bytes.len());
+                end.write(0xa0 | small);
+                copy_short(text, end.add(1));
+                self.bytes.set_len(self.bytes.len() + 1 + size);
+            }
             return;
         }
+        self.long_text(text);
+    }
+
+    #[inline(never)]
+    fn long_text(&mut self, text: &[u8]) {
+        let size = text.len();
         match size {
             0..=0xff => self.head(0xd9, size as u64, 1),
             0x100..=0xffff => self.head(0xda, size as u64, 2),
@@ -186,5 +199,35 @@ impl Output {
             self.bytes.truncate(mark.start + width + size);
         }
         self.bytes[mark.start..mark.start + width].copy_from_slice(&head[..width]);
+    }
+}
+
+/// Copy fewer than 32 bytes without a call: two copies of a fixed size that may overlap.
+///
+/// # Safety
+/// There are as many bytes at `to`.
+#[inline]
+unsafe fn copy_short(from: &[u8], to: *mut u8) {
+    let size = from.len();
+    // SAFETY: every copy lies within the first `size` bytes of both.
+    unsafe {
+        let (begin, end) = (from.as_ptr(), to);
+        if size >= 16 {
+            end.copy_from_nonoverlapping(begin, 16);
+            end.add(size - 16)
+                .copy_from_nonoverlapping(begin.add(size - 16), 16);
+        } else if size >= 8 {
+            end.copy_from_nonoverlapping(begin, 8);
+            end.add(size - 8)
+                .copy_from_nonoverlapping(begin.add(size - 8), 8);
+        } else if size >= 4 {
+            end.copy_from_nonoverlapping(begin, 4);
+            end.add(size - 4)
+                .copy_from_nonoverlapping(begin.add(size - 4), 4);
+        } else if size > 0 {
+            end.write(*begin);
+            end.add(size / 2).write(*begin.add(size / 2));
+            end.add(size - 1).write(*begin.add(size - 1));
+        }
     }
 }

@@ -123,8 +123,9 @@ pub struct MadeField {
 impl Maker {
     /// The class has these attributes and nothing that its constructor would have to do besides.
     #[new]
+    #[pyo3(signature = (class_, attributes, modes, kinds))]
     fn new(
-        class: Py<PyType>,
+        class_: Py<PyType>,
         attributes: Vec<Bound<'_, PyString>>,
         modes: Vec<u8>,
         kinds: &Bound<'_, PyTuple>,
@@ -143,6 +144,9 @@ impl Maker {
                 kinds,
             });
         }
-        Ok(Self { class, fields })
+        Ok(Self {
+            class: class_,
+            fields,
+        })
     }
 }
