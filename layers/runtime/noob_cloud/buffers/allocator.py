@@ -7,6 +7,7 @@ touched: the first write to a page costs more than the allocation.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from threading import Lock
 from typing import TypedDict
 
@@ -42,6 +43,7 @@ class PoolStats(AllocatorStats):
     """Where the pages come from, in words."""
 
 
+@lru_cache(1024)
 def class_size(size: int) -> int:
     """Say how large a region for `size` bytes is: at most a quarter more, or one cache line.
 
@@ -54,6 +56,16 @@ def class_size(size: int) -> int:
     step = 1 << (power - 2)
     steps = (units - (1 << power) + step - 1) // step
     return ((1 << power) + steps * step) * ALIGN
+
+
+class _Class:
+    """The free regions of one size, and what became of the takes of it."""
+
+    __slots__ = ("free", "hits", "misses")
+
+    def __init__(self) -> None:
+        self.free: list[int] = []
+        self.hits = self.misses = 0
 
 
 class Allocator:
@@ -79,9 +91,7 @@ class Allocator:
         self._high_water = 0
         self._frontier = start
         self._stretches = [(start, stop)]
-        self._stacks: dict[int, list[int]] = {}
-        self._hits: dict[int, int] = {}
-        self._misses: dict[int, int] = {}
+        self._classes: dict[int, _Class] = {}
         self._live: dict[int, int] = {}
         self._lock = Lock()
 
@@ -98,12 +108,14 @@ class Allocator:
             if size > self.capacity:
                 raise self._full(size)
             length = class_size(size)
-            stack = self._stacks.get(length)
-            if stack:
-                offset = stack.pop()
-                self._hits[length] = self._hits.get(length, 0) + 1
+            of_size = self._classes.get(length)
+            if of_size is None:
+                of_size = self._classes[length] = _Class()
+            if of_size.free:
+                of_size.hits += 1
+                offset = of_size.free.pop()
             else:
-                self._misses[length] = self._misses.get(length, 0) + 1
+                of_size.misses += 1
                 found = self._cut(length)
                 if found is None:
                     length = (size + ALIGN - 1) & -ALIGN
@@ -112,8 +124,9 @@ class Allocator:
                         raise self._full(size)
                 offset = found
             self._live[offset] = length
-            self.used += length
-            self._high_water = max(self._high_water, self.used)
+            used = self.used = self.used + length
+            if used > self._high_water:  # noqa: PLR1730 - a call of max costs as much as the rest
+                self._high_water = used
             return offset, length
 
     def give(self, region: tuple[int, int]) -> None:
@@ -132,7 +145,10 @@ class Allocator:
             del self._live[offset]
             self.used -= length
             if class_size(length) == length:
-                self._stacks.setdefault(length, []).append(offset)
+                of_size = self._classes.get(length)
+                if of_size is None:  # cut without rounding, and a class's size by chance
+                    of_size = self._classes[length] = _Class()
+                of_size.free.append(offset)
             else:
                 self._merge([(offset, offset + length)])
 
@@ -167,14 +183,14 @@ class Allocator:
     def stats(self) -> AllocatorStats:
         """Say what has been handed out so far."""
         with self._lock:
-            asked = sorted(self._hits.keys() | self._misses.keys())
+            asked = sorted((n, c) for n, c in self._classes.items() if c.hits or c.misses)
             return {
                 "capacity": self.capacity,
                 "in_use": self.used,
                 "buffers": len(self._live),
                 "high_water": self._high_water,
                 "touched": self._frontier - self._start,
-                "classes": {n: (self._hits.get(n, 0), self._misses.get(n, 0)) for n in asked},
+                "classes": {n: (c.hits, c.misses) for n, c in asked},
             }
 
     def _full(self, size: int) -> ArenaFullError:
@@ -211,9 +227,9 @@ class Allocator:
     def _coalesce(self) -> None:
         """Empty the stacks into the map."""
         back = []
-        for length, stack in self._stacks.items():
-            back += [(offset, offset + length) for offset in stack]
-            stack.clear()
+        for length, of_size in self._classes.items():
+            back += [(offset, offset + length) for offset in of_size.free]
+            of_size.free.clear()
         if back:
             self._merge(back)
 
