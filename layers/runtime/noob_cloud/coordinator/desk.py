@@ -6,13 +6,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec.msgpack import Ext
 
 from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.incoming import answered, batch_of, check_places, column, spans
 from noob_cloud.coordinator.outgoing import lots
 from noob_cloud.coordinator.statements import SQL
 from noob_cloud.exceptions import (
-    ConflictError,
     DecodeError,
     LeaseLostError,
     LimitError,
@@ -70,7 +69,7 @@ class Desk(TaskQueue):
         batches: list[submit.Batch] = []
         count = 0
         for group in body.groups:
-            batch = _batch(group, count)
+            batch = batch_of(group, count)
             count += len(batch.nodes)
             if count > self.max_batch:
                 raise LimitError(
@@ -79,7 +78,7 @@ class Desk(TaskQueue):
                 )
             batches.append(batch)
         if any(group.places is not None for group in body.groups):
-            _check_places(batches, count)
+            check_places(batches, count)
         ledger = self._ledger
         once = None if body.once is None else f"{sender}\0{body.once}"
         for batch in batches:
@@ -90,7 +89,7 @@ class Desk(TaskQueue):
             if once is not None:
                 known = ledger.execute(SQL.find_request, (once,)).fetchone()
                 if known is not None:
-                    return _answered(known[0], mark, body.once)
+                    return answered(known[0], mark, body.once)
             if guard is not None:
                 guard(ledger)
             ids = submit.add_batches(ledger, batches, count, at) if count else []
@@ -181,7 +180,7 @@ class Desk(TaskQueue):
             WouldWaitError: with `at_once`, somebody else is writing; nothing was done.
         """
         done = self._pack_done(body.done)
-        started, released = _spans(body.started), _spans(body.released)
+        started, released = spans(body.started), spans(body.released)
         wanted = None if body.claim is None else self._wanted(body.claim, tags, badge)
         at = self._now(now)
 
@@ -249,7 +248,7 @@ class Desk(TaskQueue):
         values: list[Any] = []
         for group in done:
             count = len(group.ids)
-            results = [None] * count if group.results is None else _column(group.results)
+            results = [None] * count if group.results is None else column(group.results)
             if len(results) != count:
                 raise DecodeError(f"There are {len(results)} results for {count} tasks.")
             ids += group.ids
@@ -265,7 +264,7 @@ class Desk(TaskQueue):
     def beat(self, body: wire.Beat, *, now: float | None = None) -> wire.Beaten:
         """Extend leases; say which are lost or cancelled."""
         seconds = self._lease(body.lease_seconds)
-        refs = _spans(body.held)
+        refs = spans(body.held)
         at = self._now(now)
         reply = self._run(lambda: leases.heartbeat(self._ledger, refs, seconds, at))
         return wire.Beaten(sorted(reply.lost), sorted(reply.cancelled))
@@ -328,78 +327,3 @@ class Desk(TaskQueue):
     def tick(self) -> int:
         """Do what is due; return how many tasks moved."""
         return self.expire()
-
-
-def _answered(answer: bytes, mark: int, once: str | None) -> list[int]:
-    """Return the ids that were answered to a request, if this is the same one."""
-    first, ids = msgspec.msgpack.decode(answer)
-    if first != mark:
-        shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")  # noqa: PLR2004
-        raise ConflictError(
-            f"The request {once!r:.100} was sent before with other tasks: it made {len(ids)}"
-            f" ({shown}). Give another request another name.",
-            once=once,
-            ids=ids[:100],
-        )
-    found: list[int] = ids
-    return found
-
-
-def _batch(group: wire.Group, start: int) -> submit.Batch:
-    options = group.options
-    try:
-        recipe = submit.Recipe(
-            options.priority,
-            options.affinity_tags,
-            options.required_tags,
-            options.timeout_seconds,
-            options.max_retries,
-            options.delay,
-            options.key,
-            options.run_id,
-            options.queue_timeout,
-        )
-    except (TypeError, ValueError) as error:
-        raise DecodeError(str(error)) from error
-    batch = submit.Batch(recipe)
-    count = len(group.epochs)
-    nodes = group.nodes
-    batch.nodes = [nodes] * count if isinstance(nodes, str) else nodes
-    batch.epochs = _column(group.epochs)
-    batch.payloads = [None] * count if group.payloads is None else _column(group.payloads)
-    batch.uniques = group.uniques
-    batch.places = list(range(start, start + count)) if group.places is None else group.places
-    for name in ("nodes", "payloads", "uniques", "places"):
-        column = getattr(batch, name)
-        if column is not None and len(column) != count:
-            raise DecodeError(f"There are {len(column)} {name} for {count} tasks.")
-    if "" in batch.nodes or (batch.uniques and "" in batch.uniques):
-        raise DecodeError("A node_id or an idempotency key is empty.")
-    return batch
-
-
-def _column(values: list[Any]) -> list[Any]:
-    return [wire.admit(x) for x in values] if Ext in set(map(type, values)) else values
-
-
-def _check_places(batches: list[submit.Batch], count: int) -> None:
-    if sorted(place for batch in batches for place in batch.places) != list(range(count)):
-        raise DecodeError("The places of the tasks are not 0, 1, 2 ... once each.")
-
-
-def _spans(held: Iterable[wire.Held]) -> list[tuple[int, int, Token | None]]:
-    """Return neighbouring tasks [low, high] under one token."""
-    spans: list[tuple[int, int, Token | None]] = []
-    for group in held:
-        token = Token(*group.token)
-        low = high = 0
-        for task_id in sorted(set(group.ids)):
-            if task_id == high + 1 and low:
-                high = task_id
-                continue
-            if low:
-                spans.append((low, high, token))
-            low = high = task_id
-        if low:
-            spans.append((low, high, token))
-    return spans
