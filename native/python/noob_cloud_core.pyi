@@ -94,8 +94,11 @@ def digest(data: Buffer | Iterable[Buffer]) -> bytes:
 def cid(data: Buffer | Iterable[Buffer]) -> str:
     """Return the cid of bytes, or of their parts one after the other."""
 
-def hash_many(many: Iterable[Buffer]) -> list[bytes]:
-    """Return the BLAKE3 digest of each of many, computed on all cores."""
+def hash_many(many: Iterable[Buffer | Iterable[Buffer]], *, parallel: bool = True) -> list[bytes]:
+    """Return the BLAKE3 digest of each of many, bytes or their parts, computed on all cores."""
+
+def cid_many(many: Iterable[Buffer | Iterable[Buffer]], *, parallel: bool = True) -> list[str]:
+    """Return the cid of each of many, bytes or their parts, computed on all cores."""
 
 @final
 class Recipe:
@@ -108,6 +111,10 @@ class Recipe:
     @staticmethod
     def fields(name: str, attributes: list[str]) -> Recipe:
         """Write an object of this name, with a map of these attributes."""
+
+    @staticmethod
+    def scalar(code: int) -> Recipe:
+        """Write a scalar of the standard library, of the type `code`."""
 
     @staticmethod
     def state(name: str, state: Callable[[Any], Any]) -> Recipe:
@@ -149,13 +156,11 @@ class FastSerializer:
     ) -> list[bytes | memoryview]:
         """Return the parts of `value`'s frame, to be written one after the other."""
 
-    def dumps_batch(
-        self, values: Iterable[object], *, parallel: bool = True
-    ) -> list[tuple[bytes, str]]:
-        """Return the canonical frame of each value with its cid; copied and hashed on all cores."""
-
     def canonical(self, value: object) -> bytes:
         """Return the one frame of `value` that its cid is taken of."""
+
+    def canonical_parts(self, value: object) -> list[bytes | memoryview]:
+        """Return the parts of `value`'s canonical frame, cut wherever that saves a copy."""
 
     def cid_of(self, value: object) -> str:
         """Return the cid of `value`'s canonical bytes, without copying its arrays together."""
@@ -173,13 +178,3 @@ class FastSerializer:
         copy: bool = True,
     ) -> Any:
         """Return the value of a body whose frame was taken apart before."""
-
-    def loads_batch(
-        self,
-        frames: Iterable[Buffer],
-        *,
-        cids: Iterable[str] | None = None,
-        limits: Limits | None = None,
-        copy: bool = True,
-    ) -> list[Any]:
-        """Return the value of each frame, all of them hashed first where their cids are given."""

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 native = pytest.importorskip("noob_cloud_core", reason="the Rust core is not installed")
 
-from noob_cloud.cid import cid  # noqa: E402 - the core is there
-from noob_cloud.codec import twin  # noqa: E402
+from noob_cloud.cid import cid, format_cid  # noqa: E402 - the core is there
+from noob_cloud.codec import dumps_batch, loads_batch, twin  # noqa: E402
 from noob_cloud.codec.limits import Limits  # noqa: E402
 from noob_cloud.codec.registry import register  # noqa: E402
 from noob_cloud.exceptions import (  # noqa: E402
@@ -79,7 +79,8 @@ class Colour(Enum):
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-(1 << 65), 1 << 65), st.floats(),
     st.text(st.characters()), st.text(max_size=40), st.binary(), st.binary(min_size=4000,
-    max_size=5000), st.complex_numbers(), st.datetimes(), st.dates(), st.timedeltas(), st.uuids(),
+    max_size=5000), st.complex_numbers(), st.datetimes(), st.datetimes(timezones=st.timezones()),
+    st.datetimes(timezones=st.just(UTC)), st.dates(), st.times(), st.timedeltas(), st.uuids(),
     st.decimals(allow_nan=False), st.fractions(), st.sampled_from([Colour.RED, MISSING,
     bytearray(b"abc"), memoryview(b"xyz"), np.float32(1.5), range(5), Path("a/b"), np.arange(4),
     np.arange(300.0), np.full(2, np.nan)]),
@@ -134,7 +135,7 @@ def test_same_bytes_and_values(value) -> None:
         assert serializer.canonical(value) == one
         assert serializer.cid_of(value) == cid(one)
         assert b"".join(serializer.dumps_parts(value)) == frame
-        assert serializer.dumps_batch([value]) == [(one, cid(one))]
+        assert b"".join(serializer.canonical_parts(value)) == one
         for data in (frame, one):
             back, other = serializer.loads(data), twin.loads(data)
             assert type(back) is type(other)
@@ -402,22 +403,27 @@ def test_collection_is_as_it_was() -> None:
 
 def test_batches() -> None:
     """A batch is what one call each gives; a wrong cid is found before anything is decoded."""
-    values = [os.urandom(5000), np.arange(5000.0), {"x": np.zeros(1000), "y": b"z" * 9000}, [], 7]
-    pairs = FAST.dumps_batch(iter(values))
-    assert pairs == twin.dumps_batch(values) == FAST.dumps_batch(values, parallel=False)
-    frames, cids = zip(*pairs, strict=True)
-    for loads_batch in (FAST.loads_batch, twin.loads_batch):
+    array = np.arange(5000.0)
+    values = [os.urandom(5000), array, {"x": np.zeros(1000), "y": b"z" * 9000}, [], 7, np.zeros(0)]
+    for parallel in (True, False):
+        pairs = dumps_batch(iter(values), parallel=parallel)
+        assert [b"".join(parts) for parts, _ in pairs] == [twin.canonical(v) for v in values]
+        assert [name for _, name in pairs] == [twin.cid_of(v) for v in values]
+    assert any(np.shares_memory(np.frombuffer(part, "u1"), array) for part in pairs[1][0])
+    assert pairs[0][0][1] is values[0]
+    cids = [name for _, name in pairs]
+    for frames in ([parts for parts, _ in pairs], [b"".join(parts) for parts, _ in pairs]):
         back = loads_batch(frames, cids=cids)
-        assert [twin.canonical(value) for value in back] == list(frames)
+        assert [twin.canonical(v) for v in back] == [twin.canonical(v) for v in values]
         with pytest.raises(DecodeError, match="Frame 1 "):
             loads_batch(frames, cids=[cids[0], cids[0], *cids[2:]])
-        with pytest.raises(ValueError, match="4 cids for 5 frames"):
+        with pytest.raises(ValueError, match="5 cids for 6 frames"):
             loads_batch(frames, cids=cids[:-1])
         with pytest.raises(LimitError):
             loads_batch(frames, limits=Limits(total=100))
-    assert FAST.dumps_batch([]) == []
+    assert dumps_batch([]) == []
     with pytest.raises(EncodeError):
-        FAST.dumps_batch([1, object()])
+        dumps_batch([1, object()])
 
 
 def test_hashes() -> None:
@@ -431,7 +437,9 @@ def test_hashes() -> None:
         assert native.digest(bytearray(data)) == native.digest(memoryview(data)) == expected
         assert native.digest([data[:7], memoryview(data)[7:]]) == expected
         assert native.digest(iter([data])) == expected
-        assert native.hash_many([data, data[1:]]) == [expected, blake3(data[1:]).digest()]
+        assert native.hash_many([data, [data[:9], data[9:]]]) == [expected] * 2
+        assert native.hash_many([data[1:]], parallel=False) == [blake3(data[1:]).digest()]
+        assert native.cid_many([data]) == [native.cid(data)] == [format_cid(expected)]
     with pytest.raises(TypeError):
         native.digest(5)
     with pytest.raises(TypeError):

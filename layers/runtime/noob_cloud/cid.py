@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DIGEST_SIZE",
     "cid",
+    "cid_many",
     "cids_in",
     "digest",
     "format_cid",
@@ -69,8 +70,16 @@ if TYPE_CHECKING or core is None:
         """Return the cid of `data`, or of its parts one after the other."""
         return format_cid(digest(data))
 
+    def cid_many(
+        many: Iterable[Buffer | Iterable[Buffer]],
+        *,
+        parallel: bool = True,  # noqa: ARG001 - the core's
+    ) -> list[str]:
+        """Return the cid of each of many; the Rust core hashes them on all cores."""
+        return [cid(data) for data in many]
+
 else:
-    digest, cid = core.digest, core.cid
+    digest, cid, cid_many = core.digest, core.cid, core.cid_many
 
 
 def parse_cid(text: str) -> bytes:

@@ -1,11 +1,11 @@
 //! BLAKE3 digests, and the cids that name them: version 1, raw, BLAKE3, in lower base32.
 
-use rayon::prelude::*;
-
 use crate::cores::on_all_cores;
 
 /// Bytes of a digest.
 pub const DIGEST_SIZE: usize = 32;
+/// A BLAKE3 digest.
+pub type Digest = [u8; DIGEST_SIZE];
 /// Characters of a cid.
 pub const CID_SIZE: usize = 59;
 /// Version 1, raw, multihash BLAKE3, its length.
@@ -16,13 +16,13 @@ const PARALLEL: usize = 1 << 20;
 
 /// The digest of `data`.
 #[must_use]
-pub fn digest(data: &[u8]) -> [u8; DIGEST_SIZE] {
+pub fn digest(data: &[u8]) -> Digest {
     digest_parts(&[data])
 }
 
 /// The digest of parts, one after the other.
 #[must_use]
-pub fn digest_parts(parts: &[&[u8]]) -> [u8; DIGEST_SIZE] {
+pub fn digest_parts(parts: &[&[u8]]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         if part.len() < PARALLEL {
@@ -34,15 +34,9 @@ pub fn digest_parts(parts: &[&[u8]]) -> [u8; DIGEST_SIZE] {
     *hasher.finalize().as_bytes()
 }
 
-/// The digest of each of many, on all cores.
-#[must_use]
-pub fn digest_many(many: &[&[u8]]) -> Vec<[u8; DIGEST_SIZE]> {
-    on_all_cores(|| many.par_iter().map(|data| digest(data)).collect())
-}
-
 /// A digest, written as a cid.
 #[must_use]
-pub fn format_cid(digest: &[u8; DIGEST_SIZE]) -> [u8; CID_SIZE] {
+pub fn format_cid(digest: &Digest) -> [u8; CID_SIZE] {
     let mut text = [b'b'; CID_SIZE];
     let (mut bits, mut held) = (0u32, 0u32);
     let mut at = 1;
@@ -62,7 +56,7 @@ pub fn format_cid(digest: &[u8; DIGEST_SIZE]) -> [u8; CID_SIZE] {
 
 #[cfg(test)]
 mod tests {
-    use super::{digest, digest_many, digest_parts, format_cid};
+    use super::{digest, digest_parts, format_cid};
 
     #[test]
     fn the_cid_of_nothing_is_the_known_one() {
@@ -75,11 +69,10 @@ mod tests {
     }
 
     #[test]
-    fn parts_many_and_whole_agree() {
+    fn parts_and_whole_agree() {
         let data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
 
         assert_eq!(digest(&data), digest_parts(&[&data[..10], &data[10..]]));
-        assert_eq!(digest_many(&[&data, b"x"]), [digest(&data), digest(b"x")]);
         assert_eq!(digest(&data), *blake3::hash(&data).as_bytes());
     }
 }

@@ -34,14 +34,13 @@ __all__ = [
     "EncodeError",
     "LimitError",
     "canonical",
+    "canonical_parts",
     "cid_of",
     "decode_plain",
     "dumps",
-    "dumps_batch",
     "dumps_parts",
     "find",
     "loads",
-    "loads_batch",
     "loads_parts",
     "refusal",
     "too_deep",
@@ -54,7 +53,7 @@ dumps = _serializer.dumps
 loads = _serializer.loads
 canonical = _serializer.canonical
 cid_of = _serializer.cid_of
-dumps_batch, loads_batch = _serializer.dumps_batch, _serializer.loads_batch
+canonical_parts = _serializer.canonical_parts
 _parts, _loads_body = _serializer.dumps_parts, _serializer.loads_body
 
 

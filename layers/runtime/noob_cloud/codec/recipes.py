@@ -12,7 +12,18 @@ from noob_cloud.native import core
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ITEMS", "MAKERS", "NAMES", "RECIPES", "ROWS", "VALUE", "array", "fields", "state"]
+__all__ = [
+    "ITEMS",
+    "MAKERS",
+    "NAMES",
+    "RECIPES",
+    "ROWS",
+    "VALUE",
+    "array",
+    "fields",
+    "scalar",
+    "state",
+]
 
 RECIPES: dict[type, Any] = {}
 """How a value of exactly this type is written."""
@@ -46,3 +57,9 @@ def state(cls: type, name: str, encode: Callable[[Any], Any]) -> None:
     """Write `cls` as an object of this name with the state that `encode` makes."""
     if core is not None:
         RECIPES[cls] = core.Recipe.state(name, encode)
+
+
+def scalar(cls: type, code: int) -> None:
+    """Write `cls`, a scalar of the standard library, as the core does extension values `code`."""
+    if core is not None:
+        RECIPES[cls] = core.Recipe.scalar(code)

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from noob_cloud.codec import tags
+from noob_cloud.codec import recipes, tags
 from noob_cloud.codec.read import DECODERS
 from noob_cloud.codec.write import ENCODERS, Ext
 from noob_cloud.exceptions import DecodeError, EncodeError, LimitError
@@ -227,3 +227,12 @@ DECODERS.update(
         tags.SLICE: _decode_slice,
     }
 )
+for _kind, _code in (
+    (complex, tags.COMPLEX),
+    (datetime, tags.DATETIME),
+    (date, tags.DATE),
+    (timedelta, tags.TIMEDELTA),
+    (uuid.UUID, tags.UUID),
+    (Decimal, tags.DECIMAL),
+):
+    recipes.scalar(_kind, _code)

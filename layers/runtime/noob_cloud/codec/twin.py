@@ -22,23 +22,13 @@ from noob_cloud.codec.read import decode_plain, read, refusal
 from noob_cloud.codec.scan import check_items
 from noob_cloud.codec.single import array_parts, keep_head, keep_layout, known_array
 from noob_cloud.codec.write import OPTIONS, RAW_TYPES, Writer, packb
-from noob_cloud.exceptions import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = [
-    "canonical",
-    "cid_of",
-    "dumps",
-    "dumps_batch",
-    "dumps_parts",
-    "loads",
-    "loads_batch",
-    "loads_parts",
-]
+__all__ = ["canonical", "canonical_parts", "cid_of", "dumps", "dumps_parts", "loads", "loads_parts"]
 
 _SHORT = len(HEADS)
 
@@ -131,47 +121,16 @@ def canonical(value: Any) -> bytes:
     Dicts keep their order, sets go by their items' bytes, every NaN is the same, an array's bytes
     do not depend on its strides. `loads` reads it like any other.
     """
-    return b"".join(_canonical_parts(value))
+    return b"".join(canonical_parts(value))
 
 
 def cid_of(value: Any) -> str:
     """Return the cid of `value`'s canonical bytes, without copying its arrays together."""
-    return cid(_canonical_parts(value))
+    return cid(canonical_parts(value))
 
 
-def dumps_batch(values: Iterable[Any], *, parallel: bool = True) -> list[tuple[bytes, str]]:  # noqa: ARG001 - the core's
-    """Return the canonical frame of each value with its cid.
-
-    With the Rust core the frames are put together and hashed on all cores unless `parallel` is
-    False.
-    """
-    frames = [canonical(value) for value in values]
-    return [(frame, cid(frame)) for frame in frames]
-
-
-def loads_batch(
-    frames: Sequence[Buffer],
-    *,
-    cids: Sequence[str] | None = None,
-    limits: Limits = DEFAULT,
-    copy: bool = True,
-) -> list[Any]:
-    """Return the value of each frame, once all of them are found to have their `cids`.
-
-    Raises:
-        DecodeError: A frame is not well-formed, or has another cid.
-        LimitError: One is larger or deeper than `limits` allow.
-    """
-    if cids is not None:
-        if len(cids) != len(frames):
-            raise ValueError(f"There are {len(cids)} cids for {len(frames)} frames.")
-        for index, (frame, name) in enumerate(zip(frames, cids, strict=True)):
-            if cid(frame) != name:
-                raise DecodeError(f"Frame {index} of the batch has another cid than {name}.")
-    return [loads(frame, limits=limits, copy=copy) for frame in frames]
-
-
-def _canonical_parts(value: Any) -> list[bytes | memoryview]:
+def canonical_parts(value: Any) -> list[bytes | memoryview]:
+    """Return the parts of `value`'s canonical frame, wherever they are cut."""
     writer = Writer()
     writer.canonical = True
     body = writer.pack(value)

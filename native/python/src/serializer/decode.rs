@@ -19,6 +19,7 @@ use super::encode::{Failed, MAX_NEST};
 use super::keys::{Keys, new_text};
 use super::reader::{Buffers, Reader, slice};
 use super::recipe::{Maker, Mode};
+use super::scalars::{DECIMAL, INTEGER, Library};
 
 const TUPLE: i8 = 1;
 const SET: i8 = 2;
@@ -488,6 +489,16 @@ impl<'a, 'py> Decoder<'a, 'py> {
     /// Make a value of a class with a maker, or let Python decode it.
     fn other(&mut self, code: i8, payload: &[u8]) -> Made<'py> {
         let bridge = &self.serializer.bridge;
+        if (INTEGER..=DECIMAL).contains(&code) {
+            if Library::goes_deeper(code) {
+                self.deeper(&[], |_, _| Ok(()))?;
+            }
+            let library = &self.serializer.library;
+            let made = library.value(self.py, code, payload, bridge, &self.limits);
+            if let Some(made) = self.caught(made)? {
+                return Ok(made);
+            }
+        }
         let maker = self.caught(bridge.makers.bind(self.py).get_item(code))?;
         if let Some(maker) = maker
             && let Ok(maker) = maker.cast_into::<Maker>()

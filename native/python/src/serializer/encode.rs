@@ -14,6 +14,7 @@ use std::ptr;
 
 use noob_cloud_core_crate::refusal::Limits;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
@@ -21,6 +22,7 @@ use super::FastSerializer;
 use super::layout::Layout;
 use super::output::Output;
 use super::recipe::{Mode, Recipe, Shape};
+use super::scalars::{INTEGER, Library};
 use super::writer::Writer;
 
 /// Python's error indicator says what went wrong.
@@ -390,19 +392,49 @@ impl<'a, 'py> Encoder<'a, 'py> {
             self.out.signed(value);
             return Ok(());
         }
-        // SAFETY: as above; the error of a number beyond 64 bits is cleared.
+        // SAFETY: as above.
         unsafe {
+            let value = Borrowed::from_ptr(self.py, object).to_owned();
             if overflow > 0 {
-                let value = ffi::PyLong_AsUnsignedLongLong(object);
-                if ffi::PyErr_Occurred().is_null() {
-                    self.out.unsigned(value);
+                let bits = value.call_method0(intern!(self.py, "bit_length"));
+                if self.caught(bits.and_then(|bits| bits.extract::<usize>()))? <= 64 {
+                    self.out.unsigned(ffi::PyLong_AsUnsignedLongLong(object));
                     return Ok(());
                 }
-                ffi::PyErr_Clear();
             }
-            let _held = Held::new(object);
-            self.other(&raw mut ffi::PyLong_Type, object)
+            self.extended = true;
+            self.scalar(INTEGER, &value)
         }
+    }
+
+    /// Write a scalar of the standard library.
+    fn scalar(&mut self, code: i8, value: &Bound<'py, PyAny>) -> Written {
+        if Library::goes_deeper(code) {
+            self.deeper(|_| Ok(()))?;
+        }
+        let serializer = self.serializer;
+        let payload = serializer.library.payload(
+            code,
+            value,
+            &serializer.bridge,
+            &self.limits,
+            self.canonical,
+        );
+        if let Some(payload) = self.caught(payload)? {
+            self.out.extension(code.cast_unsigned(), &payload);
+            return Ok(());
+        }
+        let encode = serializer
+            .bridge
+            .encoders
+            .bind(self.py)
+            .get_item(value.get_type());
+        let Some(encode) = self.caught(encode)? else {
+            let message = "A scalar has lost its encoder.";
+            return Err(self.fail(serializer.bridge.unencodable(self.py, message)));
+        };
+        let written = self.call(&encode, value.as_borrowed());
+        self.caught(written)
     }
 
     unsafe fn binary(&mut self, object: *mut ffi::PyObject) -> Written {
@@ -603,6 +635,10 @@ impl<'a, 'py> Encoder<'a, 'py> {
             if !recipe.is_null() {
                 let recipe = Borrowed::from_ptr(self.py, recipe).to_owned();
                 if let Ok(recipe) = recipe.cast::<Recipe>() {
+                    if let Shape::Scalar(code) = recipe.get().shape {
+                        let object = Borrowed::from_ptr(self.py, object).to_owned();
+                        return self.scalar(code, &object);
+                    }
                     return self.follow(&recipe.get().shape, object);
                 }
             }
@@ -674,7 +710,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
             let (code, items) = match shape {
                 Shape::Array { code, fields } => (*code, fields.len()),
                 Shape::Fields { fields, .. } => (OBJECT, 2 * fields.len()),
-                Shape::State { .. } => (OBJECT, 2),
+                Shape::State { .. } | Shape::Scalar(_) => (OBJECT, 2),
             };
             let mark = self.out.open(items);
             self.deeper(|encoder| {
@@ -699,6 +735,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
                         }
                         encoder.leave();
                     }
+                    Shape::Scalar(_) => {}
                     Shape::State { name, state } => {
                         let object = Borrowed::from_ptr(encoder.py, object);
                         let state = state.bind(encoder.py).call1((object,));

@@ -238,39 +238,36 @@ impl<'py> Written<'_, 'py> {
         self.each_piece(|piece| filler.put(piece));
     }
 
-    /// The frame with its large parts still to be copied, which needs no interpreter.
-    pub fn pending(&self) -> PyResult<Pending<'py>> {
-        let views = self.views()?;
-        let sizes: Vec<usize> = views.iter().map(|view| view.bytes().len()).collect();
+    /// The frame's parts, with neither its buffers nor its long byte strings copied.
+    pub fn pieces(&self) -> PyResult<Bound<'py, PyList>> {
+        let sizes = self.sizes()?;
         let layout = lay_out(self.flags, self.size, &sizes, &self.limits)
             .map_err(|refusal| self.refused(&refusal))?;
-        let mut copies = Vec::new();
-        let mut start = std::ptr::null();
-        let frame = new_bytes(self.py, layout.total, |room| {
-            start = room.as_ptr().cast();
-            let mut filler = Filler { room, end: 0 };
-            filler.put(&layout.head);
-            let mut begin = HEAD_SIZE;
-            for (place, data) in &self.splices {
-                filler.put(&self.bytes[begin..*place]);
-                copies.push(filler.leave(data.as_bytes()));
-                begin = *place;
+        let pieces = PyList::empty(self.py);
+        let mut begin = HEAD_SIZE;
+        let mut bytes = layout.head.clone();
+        for (place, data) in &self.splices {
+            bytes.extend_from_slice(&self.bytes[begin..*place]);
+            pieces.append(PyBytes::new(self.py, &bytes))?;
+            pieces.append(data)?;
+            bytes.clear();
+            begin = *place;
+        }
+        bytes.extend_from_slice(&self.bytes[begin..]);
+        let mut end = layout.head.len() + self.size;
+        for ((buffer, &offset), &size) in self.buffers.iter().zip(&layout.offsets).zip(&sizes) {
+            bytes.resize(bytes.len() + offset - end, 0);
+            end = offset + size;
+            if size > 0 {
+                pieces.append(PyBytes::new(self.py, &bytes))?;
+                pieces.append(buffer)?;
+                bytes.clear();
             }
-            filler.put(&self.bytes[begin..]);
-            for (view, &offset) in views.iter().zip(&layout.offsets) {
-                filler.zero_to(offset);
-                copies.push(filler.leave(view.bytes()));
-            }
-        })?;
-        let held = self.splices.iter().map(|(_, data)| data.clone()).collect();
-        Ok(Pending {
-            frame,
-            begin: start,
-            size: layout.total,
-            copies,
-            _views: views,
-            _held: held,
-        })
+        }
+        if !bytes.is_empty() {
+            pieces.append(PyBytes::new(self.py, &bytes))?;
+        }
+        Ok(pieces)
     }
 
     /// Walk over the body with what is spliced into it.
@@ -303,53 +300,5 @@ impl Filler<'_> {
     fn zero_to(&mut self, end: usize) {
         self.room[self.end..end].fill(MaybeUninit::new(0));
         self.end = end;
-    }
-}
-
-impl Filler<'_> {
-    /// Leave room for bytes that are copied later.
-    fn leave(&mut self, bytes: &[u8]) -> Copy {
-        let begin = self.end;
-        self.end += bytes.len();
-        let to = self.room[begin..self.end].as_mut_ptr().cast();
-        Copy {
-            from: bytes.as_ptr(),
-            to,
-            size: bytes.len(),
-        }
-    }
-}
-
-/// A frame that is new, and what is still to be copied into it.
-pub struct Pending<'py> {
-    pub frame: Bound<'py, PyBytes>,
-    /// Its first byte, and how many there are.
-    pub begin: *const u8,
-    pub size: usize,
-    pub copies: Vec<Copy>,
-    _views: Vec<View>,
-    _held: Vec<Bound<'py, PyBytes>>,
-}
-
-/// Bytes to be copied into a new frame, both kept alive by its `Pending`.
-pub struct Copy {
-    from: *const u8,
-    to: *mut u8,
-    size: usize,
-}
-
-// SAFETY: what is copied from is only read, and each place copied to belongs to one `Copy`.
-unsafe impl Send for Copy {}
-// SAFETY: as above.
-unsafe impl Sync for Copy {}
-
-impl Copy {
-    /// Copy them.
-    ///
-    /// # Safety
-    /// The `Pending` lives, nobody else has seen its frame, and this is called once.
-    pub unsafe fn run(&self) {
-        // SAFETY: both have `size` bytes, and a new frame overlaps with nothing.
-        unsafe { self.to.copy_from_nonoverlapping(self.from, self.size) };
     }
 }

@@ -15,13 +15,13 @@ mod layout;
 mod output;
 mod reader;
 mod recipe;
+mod scalars;
 mod view;
 mod writer;
 
 use std::sync::Mutex;
 
 use noob_cloud_core_crate::frame::parse;
-use noob_cloud_core_crate::hash;
 use noob_cloud_core_crate::msgpack::check_items;
 use noob_cloud_core_crate::wire::EXTENDED;
 use pyo3::intern;
@@ -33,6 +33,7 @@ use decode::{Decoder, Rest, Source};
 use keys::Keys;
 use layout::Layout;
 use reader::Buffers;
+use scalars::Library;
 use view::View;
 
 /// Writes and reads frames of the wire format; `noob_cloud.codec` is its reference.
@@ -40,6 +41,7 @@ use view::View;
 pub struct FastSerializer {
     bridge: Bridge,
     layout: Layout,
+    library: Library,
     keys: Mutex<Keys>,
     /// Memory of the latest body, to be written in again.
     scratch: Mutex<Vec<u8>>,
@@ -62,9 +64,11 @@ impl FastSerializer {
         } else {
             Layout::probe(py)?
         };
+        let library = Library::new(py)?;
         Ok(Self {
             bridge,
             layout,
+            library,
             keys: Mutex::new(Keys::new()),
             scratch: Mutex::default(),
         })
@@ -112,48 +116,12 @@ impl FastSerializer {
         frame::write(slf, value, None, true, |frame| frame.cid())
     }
 
-    /// Return the canonical frame of each value with its cid; copied and hashed on all cores.
-    #[pyo3(signature = (values, *, parallel=true))]
-    fn dumps_batch<'py>(
+    /// Return the parts of `value`'s canonical frame, cut wherever that saves a copy.
+    fn canonical_parts<'py>(
         slf: &Bound<'py, Self>,
-        values: &Bound<'py, PyAny>,
-        parallel: bool,
+        value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        batch::dumps_batch(slf, values, !parallel)
-    }
-
-    /// Return the value of each frame, all of them hashed first where their cids are given.
-    #[pyo3(signature = (frames, *, cids=None, limits=None, copy=true))]
-    fn loads_batch<'py>(
-        slf: &Bound<'py, Self>,
-        frames: &Bound<'py, PyAny>,
-        cids: Option<&Bound<'py, PyAny>>,
-        limits: Option<&Bound<'py, PyAny>>,
-        copy: bool,
-    ) -> PyResult<Bound<'py, PyList>> {
-        let py = slf.py();
-        let listed = |many: &Bound<'py, PyAny>| many.try_iter()?.collect::<PyResult<Vec<_>>>();
-        let frames = listed(frames)?;
-        if let Some(cids) = cids {
-            let cids = listed(cids)?;
-            if cids.len() != frames.len() {
-                let (cids, frames) = (cids.len(), frames.len());
-                let message = format!("There are {cids} cids for {frames} frames.");
-                return Err(pyo3::exceptions::PyValueError::new_err(message));
-            }
-            if let Some(index) = batch::find_other(py, &frames, &cids)? {
-                let message = format!(
-                    "Frame {index} of the batch has another cid than {}.",
-                    cids[index]
-                );
-                return Err(slf.get().bridge.malformed(py, &message));
-            }
-        }
-        let values = PyList::empty(py);
-        for frame in &frames {
-            values.append(Self::loads(slf, frame, limits, copy)?)?;
-        }
-        Ok(values)
+        frame::write(slf, value, None, true, |frame| frame.pieces())
     }
 
     /// Return the value of one frame.
@@ -246,26 +214,10 @@ fn read_frame<'py>(
     read(whole, bytes, body, rest)
 }
 
-/// Return the 32 byte BLAKE3 digest of bytes, or of their parts one after the other.
-#[pyfunction]
-fn digest<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    Ok(PyBytes::new(py, &batch::digest_of(py, data)?))
-}
-
-/// Return the cid of bytes, or of their parts one after the other.
-#[pyfunction]
-fn cid<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
-    let text = hash::format_cid(&batch::digest_of(py, data)?);
-    PyString::from_bytes(py, &text)
-}
-
 /// Add what this module offers.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FastSerializer>()?;
     module.add_class::<recipe::Recipe>()?;
     module.add_class::<recipe::Maker>()?;
-    module.add_function(wrap_pyfunction!(digest, module)?)?;
-    module.add_function(wrap_pyfunction!(cid, module)?)?;
-    module.add_function(wrap_pyfunction!(batch::hash_many, module)?)?;
-    Ok(())
+    batch::register(module)
 }

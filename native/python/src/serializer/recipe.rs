@@ -35,6 +35,8 @@ impl Mode {
 
 /// How values of one class are written.
 pub enum Shape {
+    /// A scalar of this type.
+    Scalar(i8),
     /// An extension value whose payload is the array of these attributes.
     Array {
         code: u8,
@@ -90,6 +92,14 @@ impl Recipe {
                 fields,
             },
         })
+    }
+
+    /// A scalar of the standard library, of the type `code`.
+    #[staticmethod]
+    fn scalar(code: i8) -> Self {
+        Self {
+            shape: Shape::Scalar(code),
+        }
     }
 
     /// An object of this name, with the state that a callable makes of it.
