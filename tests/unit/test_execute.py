@@ -16,6 +16,7 @@ from noob_cloud.exceptions import (
     CodeMismatchError,
     NodeNotFoundError,
     RemoteError,
+    RemoteTraceback,
     TaskCancelledError,
     TubeNotFoundError,
     TubeRefusedError,
@@ -25,7 +26,6 @@ from noob_cloud.tubes import TubeSource
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
 from noob_cloud.worker.execute import (
-    RemoteTraceback,
     exception_of,
     execute,
     failure_of,

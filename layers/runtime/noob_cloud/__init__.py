@@ -5,8 +5,9 @@ Importing this package costs next to nothing: each name below is loaded when it 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from noob_cloud.lazy import from_homes
 
 if TYPE_CHECKING:
     from noob_cloud.exceptions import NoobCloudError
@@ -28,20 +29,16 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "NoobCloudError": "exceptions",
-    "Outcome": "task",
-    "Placement": "placement",
-    "StageCall": "task",
-    "Task": "task",
-    "TaskPriority": "task",
-    "TaskStatus": "task",
-    "TubeSource": "tubes",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from the module that is its home."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = from_homes(
+    __name__,
+    {
+        "NoobCloudError": "noob_cloud.exceptions",
+        "Outcome": "noob_cloud.task",
+        "Placement": "noob_cloud.placement",
+        "StageCall": "noob_cloud.task",
+        "Task": "noob_cloud.task",
+        "TaskPriority": "noob_cloud.task",
+        "TaskStatus": "noob_cloud.task",
+        "TubeSource": "noob_cloud.tubes",
+    },
+)

@@ -30,6 +30,17 @@ def _rebuild(
     return kind(message, **data)
 
 
+class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause
+    """The traceback of an exception as it was printed where it was raised."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
 # ---- categories
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from noob_cloud.lazy import from_homes
 
 if TYPE_CHECKING:
     from noob_cloud.coordinator.app import create_app
@@ -13,16 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CoordinatorClient", "CoordinatorSettings", "create_app", "serve"]
 
-_HOMES = {
-    "CoordinatorClient": "client",
-    "CoordinatorSettings": "settings",
-    "create_app": "app",
-    "serve": "serving",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used: a client needs no server's packages."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = from_homes(
+    __name__,
+    {
+        "CoordinatorClient": "noob_cloud.coordinator.client",
+        "CoordinatorSettings": "noob_cloud.coordinator.settings",
+        "create_app": "noob_cloud.coordinator.app",
+        "serve": "noob_cloud.coordinator.serving",
+    },
+)

@@ -5,20 +5,9 @@ from __future__ import annotations
 import contextlib
 import pickle
 
-from noob_cloud.exceptions import RemoteError
+from noob_cloud.exceptions import RemoteError, RemoteTraceback
 
-__all__ = ["RemoteTraceback", "rebuild"]
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause
-    """The traceback of an exception as it was printed in the worker."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+__all__ = ["rebuild"]
 
 
 def rebuild(data: bytes) -> BaseException:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from noob_cloud.lazy import from_homes
 
 if TYPE_CHECKING:
     from noob_cloud.executors.balance import LoadBalancingStrategy
@@ -29,22 +30,18 @@ __all__ = [
     "WorkerConfig",
 ]
 
-_HOMES = {
-    "DistributedRunner": "noob_cloud.runner.distributed",
-    "ExecutorRunner": "noob_cloud.runner.executor",
-    "LoadBalancingStrategy": "noob_cloud.executors.balance",
-    "MultiProcessRunner": "noob_cloud.runner.multiprocess",
-    "QueuedRunner": "noob_cloud.runner.queued",
-    "SynchronousRunner": "noob_cloud.runner.synchronous",
-    "TaskPriority": "noob_cloud.task",
-    "TaskQueue": "noob_cloud.queue",
-    "TaskStatus": "noob_cloud.task",
-    "WorkerConfig": "noob_cloud.executors.worker_config",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a runner, and what it needs, when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = from_homes(
+    __name__,
+    {
+        "DistributedRunner": "noob_cloud.runner.distributed",
+        "ExecutorRunner": "noob_cloud.runner.executor",
+        "LoadBalancingStrategy": "noob_cloud.executors.balance",
+        "MultiProcessRunner": "noob_cloud.runner.multiprocess",
+        "QueuedRunner": "noob_cloud.runner.queued",
+        "SynchronousRunner": "noob_cloud.runner.synchronous",
+        "TaskPriority": "noob_cloud.task",
+        "TaskQueue": "noob_cloud.queue",
+        "TaskStatus": "noob_cloud.task",
+        "WorkerConfig": "noob_cloud.executors.worker_config",
+    },
+)

@@ -17,6 +17,7 @@ from noob_cloud.exceptions import (
     CodeMismatchError,
     EncodeError,
     RemoteError,
+    RemoteTraceback,
     TaskCancelledError,
     TubeRefusedError,
 )
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "RemoteTraceback",
     "TubeCache",
     "exception_of",
     "execute",
@@ -52,17 +52,6 @@ _TEXT_LIMIT = 16_384
 """Characters of a message, or of one argument, that travel."""
 _FOR_GOOD = (EncodeError, TubeRefusedError, TaskCancelledError)
 """Trying again elsewhere gives the same, or was not wanted."""
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - it is a traceback, shown as the cause
-    """The traceback of an exception as it was printed where it was raised."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
 
 
 # ---- where the work is

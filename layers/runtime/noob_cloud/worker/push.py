@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud import codec
 from noob_cloud.exceptions import CodecError
 from noob_cloud.executors.http import HttpExecutor
 from noob_cloud.task import Outcome, StageCall
@@ -50,7 +49,10 @@ class HttpSlots:
         self, frame: bytes, *, timeout: float | None, stop: Stop, kind: bytes = child.CALL
     ) -> Reply:
         """Run one call of a run on the server and wait for its answer."""
-        call = self._call(frame, kind)
+        try:
+            call = child.call_of(kind, frame)
+        except (CodecError, TypeError) as error:
+            return child.MALFORMED, str(error).encode()
         if not isinstance(call, StageCall):
             return child.MALFORMED, (
                 b"a task that was submitted by hand names a node of the worker's own --tube; "
@@ -78,13 +80,6 @@ class HttpSlots:
     def close(self) -> None:
         """Stop what runs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-
-    @staticmethod
-    def _call(frame: bytes, kind: bytes) -> Any:
-        if kind != child.TASK:
-            return codec.loads(frame)
-        size = int.from_bytes(frame[:4], "big")
-        return codec.loads(memoryview(frame)[4 + size :])
 
 
 class _Sent:
