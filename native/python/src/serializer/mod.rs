@@ -159,7 +159,7 @@ impl FastSerializer {
         check_items(view.bytes(), &bounds)
             .map_err(|refusal| serializer.bridge.refused(py, &refusal))?;
         let extended = flags & EXTENDED != 0;
-        let buffers = Buffers::Parts(buffers.clone().unbind(), buffers.len()?);
+        let buffers = Buffers::Parts(buffers, buffers.len()?);
         let rest = Rest {
             serializer: slf,
             limits,
@@ -194,7 +194,7 @@ fn read_frame<'py>(
     let frame = parse(bytes, &bounds).map_err(|refusal| bridge.refused(py, &refusal))?;
     let extended = frame.flags & EXTENDED != 0;
     let body = &bytes[frame.body];
-    let buffers = Buffers::Frame(whole.clone().unbind(), frame.buffers);
+    let buffers = Buffers::Frame(whole, frame.buffers);
     let rest = Rest {
         serializer,
         limits,

@@ -13,11 +13,21 @@ use super::decode::{Decoder, Source};
 use super::view::View;
 
 /// Where the buffers out of band are.
-pub enum Buffers {
+pub enum Buffers<T> {
     /// In the frame, an object with all of its bytes.
-    Frame(Py<PyAny>, Vec<Range<usize>>),
+    Frame(T, Vec<Range<usize>>),
     /// In a sequence of views.
-    Parts(Py<PyAny>, usize),
+    Parts(T, usize),
+}
+
+impl Buffers<&Bound<'_, PyAny>> {
+    /// The same, kept beyond the call.
+    pub fn keep(self) -> Buffers<Py<PyAny>> {
+        match self {
+            Self::Frame(whole, ranges) => Buffers::Frame(whole.clone().unbind(), ranges),
+            Self::Parts(views, count) => Buffers::Parts(views.clone().unbind(), count),
+        }
+    }
 }
 
 /// The state of one frame being read, as decoders in Python see it.
@@ -31,7 +41,7 @@ pub struct Reader {
     /// Whether arrays get memory of their own.
     #[pyo3(get)]
     copy: bool,
-    buffers: Buffers,
+    buffers: Buffers<Py<PyAny>>,
     depth: AtomicUsize,
     nest: AtomicUsize,
 }
@@ -42,7 +52,7 @@ impl Reader {
         limits: Py<PyAny>,
         native_limits: Limits,
         copy: bool,
-        buffers: Buffers,
+        buffers: Buffers<Py<PyAny>>,
     ) -> Self {
         let (depth, nest) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self {

@@ -161,7 +161,13 @@ impl<'py> Decoder<'_, 'py> {
                 .limits_object(self.py, rest.limits)
                 .unbind();
             let serializer = rest.serializer.clone().unbind();
-            let reader = Reader::new(serializer, limits, self.limits, rest.copy, rest.buffers);
+            let reader = Reader::new(
+                serializer,
+                limits,
+                self.limits,
+                rest.copy,
+                rest.buffers.keep(),
+            );
             self.reader = Some(Bound::new(self.py, reader)?);
         }
         let view = self.source.view(payload)?;

@@ -52,7 +52,7 @@ pub struct Rest<'a, 'py> {
     /// The Python `Limits`; None for the default.
     pub limits: Option<&'a Bound<'py, PyAny>>,
     pub copy: bool,
-    pub buffers: Buffers,
+    pub buffers: Buffers<&'a Bound<'py, PyAny>>,
 }
 
 /// Bodies of fewer bytes cannot hold so many containers that a collection would begin.
