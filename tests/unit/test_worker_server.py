@@ -339,6 +339,26 @@ def test_load_tube(client: TestClient) -> None:
     assert codec.loads(execute(client, frame_of(other, "twice", 4)).content).value == [(8,)]
 
 
+@pytest.mark.parametrize("part", ["extends", "nested"])
+def test_load_tube_reads_no_file_of_the_worker(
+    client: TestClient, tmp_path: Path, part: str
+) -> None:
+    """What a specification extends or nests by name is refused before it is looked for."""
+    secret = tmp_path / "secret.yaml"
+    secret.write_text(
+        "noob_id: testing-secret\nnoob_model: noob.tube.TubeSpecification\nnoob_version: 1003.0.2\n"
+        "nodes:\n  password-hunter2:\n    type: itertools.count\n"
+    )
+    spec: dict[str, Any] = {"noob_id": "testing-thief", "nodes": {}}
+    if part == "extends":
+        spec["extends"] = str(secret)
+    else:
+        spec["nodes"]["a"] = {"type": "tube", "params": {"tube": str(secret)}}
+    answer = client.post("/load_tube", json={"spec": spec})
+    assert answer.status_code == 422
+    assert "hunter2" not in answer.text
+
+
 def test_load_tube_by_hand(client: TestClient) -> None:
     """A specification as JSON does as well, and its nodes can be called."""
     spec = chain("json", twice=node("double", "value=src.index"))

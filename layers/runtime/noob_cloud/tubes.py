@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from noob_cloud.cid import cid, digest
 from noob_cloud.codec import canonical, cid_of, loads
-from noob_cloud.exceptions import CodeMismatchError, DecodeError, TubeRefusedError
+from noob_cloud.exceptions import (
+    CodeMismatchError,
+    DecodeError,
+    NoobCloudError,
+    TubeRefusedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -95,6 +100,25 @@ class TubeSource:
         source = cls(bytes(document))
         _check_shape(source.value)
         return source
+
+    @classmethod
+    def sent(cls, spec: Any, input: Any = None) -> TubeSource:  # noqa: A002 - upstream's word
+        """Return the source of a specification that somebody wrote by hand on another machine.
+
+        It is checked as it came: what it extends or nests by name would be read from this
+        machine's files.
+
+        Raises:
+            DecodeError: It is no specification of a tube.
+            LimitError: It is over the limits of the wire format.
+        """
+        cls.from_document(canonical({"spec": spec, "input": input}))
+        try:
+            return cls.from_document(cls.of(spec, input=input).document)
+        except NoobCloudError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"spec is not a tube specification: {error}") from error
 
     @property
     def value(self) -> dict[str, Any]:

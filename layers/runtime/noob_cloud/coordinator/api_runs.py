@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
 
-from noob_cloud import codec
 from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits
 from noob_cloud.coordinator import by_hand, models, models_runs, wire
@@ -57,18 +57,6 @@ async def _parse(model: Any, request: Request) -> Any:
         raise DecodeError(f"{where}: {first['msg']}") from None
 
 
-def _source(given: models_runs.NewTube) -> TubeSource:
-    # checked as it came: what it extends or nests by name would be read from this machine's files
-    TubeSource.from_document(codec.canonical({"spec": given.spec, "input": given.input}))
-    try:
-        source = TubeSource.of(given.spec, input=given.input)
-        return TubeSource.from_document(source.document)
-    except NoobCloudError:
-        raise
-    except Exception as error:
-        raise DecodeError(f"spec is not a tube specification: {error}") from error
-
-
 # ---- tubes
 
 
@@ -84,7 +72,7 @@ async def send_tube(request: Request, service: Service, caller: Caller) -> model
     caller.require("client", "worker")
     if media_type(request) == wire.JSON_TYPE:
         given = await _parse(models_runs.NewTube, request)
-        source = await service.aside(lambda: _source(given))
+        source = await service.aside(lambda: TubeSource.sent(given.spec, given.input))
     else:
         body = await request.body()
         source = await service.aside(lambda: TubeSource.from_document(body))
@@ -141,7 +129,7 @@ async def new_run(
 async def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun:
     tube = given.tube
     if isinstance(tube, models_runs.NewTube):
-        source = await service.aside(lambda given=tube: _source(given))  # type: ignore[misc]
+        source = await service.aside(partial(TubeSource.sent, tube.spec, tube.input))
         tube = await service.do(lambda: service.records.put_tube(source, _time(service)))
     return wire.NewRun(
         tube,

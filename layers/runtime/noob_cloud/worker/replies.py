@@ -273,12 +273,7 @@ def hand_tube(body: bytes) -> bytes:
     from noob_cloud.tubes import TubeSource  # noqa: PLC0415 - noob is slow to import
 
     given = _parse(HandTube, body)
-    try:
-        return TubeSource.of(given.spec, input=given.input).document
-    except NoobCloudError:
-        raise
-    except Exception as error:
-        raise DecodeError(f"spec is not a tube specification: {error}") from error
+    return TubeSource.sent(given.spec, given.input).document
 
 
 def outcome_json(outcome: Outcome) -> JSONResponse:
