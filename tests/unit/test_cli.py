@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from noob_cloud import native
 from noob_cloud.cli import options
 from noob_cloud.cli.app import run_app
 from noob_cloud.queue import TaskQueue
@@ -143,6 +144,18 @@ def test_explain_says_why(cli, ask):
     assert rows["source"]["where"] == "pinned"
     assert rows["twice"]["where"] == "remote"
     assert all(row["why"] for row in rows.values())
+
+
+def test_explain_says_which_parts_are_native(cli, monkeypatch: pytest.MonkeyPatch):
+    """And why none are, where the core is left aside."""
+    monkeypatch.setattr(native, "core", object())
+    monkeypatch.setattr(native, "reason", "noob_cloud_core 0.1.0")
+    _, _, err = cli("explain", "tube.yaml")
+    assert "Native parts (noob_cloud_core 0.1.0): values on the wire" in " ".join(err.split())
+    monkeypatch.setattr(native, "core", None)
+    monkeypatch.setattr(native, "reason", "left aside: NOOB_CLOUD_NATIVE=0")
+    _, _, err = cli("explain", "tube.yaml")
+    assert "Native parts: none, the Rust core is left aside" in " ".join(err.split())
 
 
 def test_explain_reads_the_placement_beside_the_tube(ask, here: Path):

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["INTERFACE", "core", "reason"]
+__all__ = ["INTERFACE", "PARTS", "core", "reason"]
 
 INTERFACE = 1
 """What this package asks the core for; a core that offers another interface is left aside."""
+
+PARTS = ("values on the wire and in the queue", "content ids", "memory of worker processes")
+"""What the core does where it is used. The engine's loop is not among it: a compiled plan decides
+nothing at run time that a scheduler could decide faster."""
 
 _VARIABLE = "NOOB_CLOUD_NATIVE"
 

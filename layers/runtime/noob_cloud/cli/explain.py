@@ -43,6 +43,16 @@ def explain(
         f"[green]{remote} of {len(rows)} nodes[/] may run elsewhere, in {stages} stages; "
         "the others run where the runner runs."
     )
+    screen.say(_native())
+
+
+def _native() -> str:
+    """Say which parts are Rust here."""
+    from noob_cloud import native  # noqa: PLC0415 - looks for the core
+
+    if native.core is None:
+        return f"Native parts: none, the Rust core is {native.reason}. Everything runs in Python."
+    return f"Native parts ({native.reason}): {', '.join(native.PARTS)}. The rest runs in Python."
 
 
 def schema(
