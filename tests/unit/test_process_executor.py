@@ -33,8 +33,10 @@ from noob_cloud.executors.channel import (
     write,
 )
 from noob_cloud.executors.process_call import ARGS, CHUNK, KWARGS, STARRED_CHUNK, Call, settle_many
-from noob_cloud.executors.process_cost import Costs
+from noob_cloud.executors.process_cost import Cost, Costs
 from noob_cloud.executors.process_error import rebuild
+from noob_cloud.executors.process_link import LEAVE_SECONDS, Batch
+from noob_cloud.executors.process_watch import leave
 from noob_cloud.executors.process_worker import Server
 
 MEGABYTE = 1 << 20
@@ -527,3 +529,29 @@ def test_kill_wants_own_future():
     with pytest.raises(ValueError, match="not of this executor"):
         executor.kill(Call(Home(), operator.add, ()))
     executor.shutdown()
+
+
+class Busy:
+    """A worker that has one batch, as `leave` looks at it."""
+
+    def __init__(self, *calls, running=None):
+        self.inflight = [Batch(list(calls), Cost(), 1, 1)]
+        self.leave_at = 1.0
+        self._running = running
+
+    def current(self):
+        return self._running, 0.0
+
+
+def test_worker_leaves_what_was_cancelled():
+    """A worker ends for a cancelled call only when that call still runs after a moment."""
+    wanted, cancelled = call_of(), call_of()
+    cancelled.mark_cancelled()
+
+    assert leave(Busy(cancelled, running=cancelled), 0.5) == 0.5
+    assert leave(Busy(cancelled, running=cancelled), 1.0) == 0.0
+    assert leave(Busy(wanted, cancelled, running=wanted), 1.0) == LEAVE_SECONDS
+
+    done = Busy(wanted, running=wanted)
+    assert leave(done, 1.0) is None
+    assert done.leave_at is None

@@ -49,7 +49,8 @@ class ProcessExecutor(Executor):
         initargs: its arguments.
         max_retries: further attempts of a call whose worker died; 0: never run a call twice.
         max_pending: `submit` waits while this many calls wait or run; None: no limit.
-        cancel_running: `cancel` also reaches a call that runs, by ending its worker.
+        cancel_running: `cancel` also reaches a call that runs: its worker is ended, unless the
+            call is over in a moment.
         arena_bytes: shared memory for each worker and direction, in bytes; only what is used
             costs memory. Arguments of one call must fit.
         batch_seconds: how long a batch of short calls should take.
@@ -283,3 +284,4 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_pools.clear)  # they are the parent's to end

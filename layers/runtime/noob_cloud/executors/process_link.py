@@ -30,13 +30,17 @@ from noob_cloud.executors.process_boot import module_of
 from noob_cloud.executors.process_call import KWARGS, STAGE, Call
 from noob_cloud.executors.process_cost import weight
 from noob_cloud.executors.process_worker import FLUSH
+from noob_cloud.interrupts import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from noob_cloud.executors.process_cost import Cost
 
-__all__ = ["Batch", "Link"]
+__all__ = ["LEAVE_SECONDS", "Batch", "Link", "end_all"]
+
+LEAVE_SECONDS = 0.05
+"""How long a call that was cancelled may still run: a short one then costs no worker."""
 
 _BOOT = (
     "import sys; sys.path.append(sys.argv[6]); "
@@ -81,18 +85,19 @@ class Link:
         try:
             numbers = (source, sink, memory_fd, arena_bytes, os.getpid())
             where = str(Path(noob_cloud.__file__).parents[1])
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter
-                [
-                    os.fsdecode(get_executable()),
-                    *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-                    "-c",
-                    _BOOT,
-                    *map(str, numbers),
-                    where,
-                ],
-                pass_fds=numbers[:3],
-                stdin=subprocess.DEVNULL,
-            )
+            with held_back():
+                self.process = subprocess.Popen(  # noqa: S603 - this interpreter
+                    [
+                        os.fsdecode(get_executable()),
+                        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+                        "-c",
+                        _BOOT,
+                        *map(str, numbers),
+                        where,
+                    ],
+                    pass_fds=numbers[:3],
+                    stdin=subprocess.DEVNULL,
+                )
             self.memory = SharedMemory(memory_fd, arena_bytes)
         finally:
             for fd in (source, sink, memory_fd):
@@ -105,6 +110,8 @@ class Link:
         self.revoking_since: float | None = None
         self.kill_at: float | None = None
         """When to kill it for good, if it has been asked to end."""
+        self.leave_at: float | None = None
+        """When to ask it to end if it still runs a call that was cancelled."""
         self.ended_by_us = False
         """We end it because of one of its calls; the others are not to blame."""
         self.given_up = False
@@ -258,6 +265,11 @@ class Link:
             self.kill_at = monotonic() + grace
             self.signal(signal.SIGTERM)
 
+    def leave(self) -> None:
+        """Have it end soon if it is still busy then with a call that was cancelled."""
+        if self.leave_at is None:
+            self.leave_at = monotonic() + LEAVE_SECONDS
+
     def give_up(self) -> None:
         """Kill it and read no more from it."""
         self.given_up = self.ended_by_us = True
@@ -288,6 +300,15 @@ class Link:
         os.close(self.pidfd)
         self.memory.close()
         return code
+
+
+def end_all(links: list[Link], seconds: float) -> None:
+    """Let idle workers end, all at the same time; kill those that have not after `seconds`."""
+    for link in links:
+        link.hang_up()
+    end = monotonic() + seconds
+    for link in links:
+        link.reap(max(0.0, end - monotonic()))
 
 
 def goes_by_name(function: Any) -> bool:

@@ -19,9 +19,9 @@ from noob_cloud.executors.process_answer import (
 from noob_cloud.executors.process_backlog import Backlog
 from noob_cloud.executors.process_call import Call, settle_many
 from noob_cloud.executors.process_cost import Cost, Costs, weight
-from noob_cloud.executors.process_link import Link
+from noob_cloud.executors.process_link import Link, end_all
 from noob_cloud.executors.process_pump import Pump
-from noob_cloud.executors.process_watch import look, overdue
+from noob_cloud.executors.process_watch import leave, look, overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ class Pool:
                     return False
                 for link in self._links:
                     if link.carries(call):
-                        link.end(_GRACE)
+                        link.end(_GRACE) if running else link.leave()
             cancelled = call.mark_cancelled()
         call.announce()
         self._pump.wake()
@@ -174,10 +174,7 @@ class Pool:
             links, self._links = self._links, []
             for link in links:
                 self._pump.remove(link)
-        for link in links:
-            link.hang_up()
-        for link in links:
-            link.reap(_GRACE * 5)
+        end_all(links, _GRACE * 5)
         return False
 
     def on_ready(self, link: Link) -> None:
@@ -218,22 +215,24 @@ class Pool:
             settle_many(settled)
         return min((seconds for seconds in due if seconds is not None), default=None)
 
-    def _look_after(
-        self, link: Link, now: float, settled: list[Settled]
-    ) -> tuple[float | None, float | None]:
+    def _look_after(self, link: Link, now: float, settled: list[Settled]) -> list[float | None]:
+        leaving = leave(link, now)
+        if leaving == 0:
+            link.end(_GRACE)
+            return [_LOOK]
         late, timed = overdue(link, now)
         if late is not None:
             text = f"the call ran longer than its timeout of {late.timeout} s"
             settled.append((late, None, TaskTimeoutError(text, timeout=late.timeout)))
             link.end(_GRACE)
-            return _LOOK, None
+            return [_LOOK]
         room = bool(self._idle) or len(self._links) < self.max_workers
         again, stuck = look(link, now, spare=room and not self._backlog.size)
         if again:
             self._backlog.put_back(again)
             self._crowded = False
             settled += self._dispatch()
-        return timed, stuck
+        return [leaving, timed, stuck]
 
     # ---- sending; all with the lock held
 

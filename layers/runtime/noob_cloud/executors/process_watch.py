@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from noob_cloud.executors.process_link import LEAVE_SECONDS
+
 if TYPE_CHECKING:
     from noob_cloud.executors.process_call import Call
     from noob_cloud.executors.process_link import Link
 
-__all__ = ["look", "overdue"]
+__all__ = ["leave", "look", "overdue"]
 
 _STUCK = 0.005
 """Seconds after which a call counts as long, and what waits behind it is looked after."""
@@ -16,6 +18,21 @@ _REVOKE = 0.001
 """Seconds after which a worker has surely seen that calls were revoked; memory takes far less."""
 _TAKEN = float("inf")
 """In place of the time of revoking: what was revoked has been taken back."""
+
+
+def leave(link: Link, now: float) -> float | None:
+    """Find whether the worker must end for a call that was cancelled: then 0.
+
+    Else, when to look again, in seconds; None when nothing it has was cancelled.
+    """
+    if link.leave_at is None or now < link.leave_at:
+        return None if link.leave_at is None else link.leave_at - now
+    call, _ = link.current()
+    if call is not None and call.cancelled():
+        return 0.0
+    cancelled = any(c.cancelled() for batch in link.inflight for c in batch.calls[batch.done :])
+    link.leave_at = now + LEAVE_SECONDS if cancelled else None
+    return LEAVE_SECONDS if cancelled else None
 
 
 def overdue(link: Link, now: float) -> tuple[Call | None, float | None]:

@@ -39,6 +39,7 @@ from noob_cloud.executors.channel import (
     write,
 )
 from noob_cloud.executors.process_call import CHUNK, KWARGS, STAGE, STARRED_CHUNK
+from noob_cloud.interrupts import leave_to_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -322,7 +323,7 @@ def main(source: int, sink: int, memory_fd: int, arena_bytes: int, parent: int) 
     """Run a worker over descriptors inherited from its parent."""
     for fd in (source, sink, memory_fd):
         os.set_inheritable(fd, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     process_boot.die_with_parent(parent)
     memory = SharedMemory(memory_fd, arena_bytes)
     os.close(memory_fd)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from threading import Condition, Thread
 from time import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from noob_cloud import codec
 from noob_cloud.exceptions import TaskCancelledError, TaskFailedError
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from noob_cloud.tubes import TubeSource
 
 _POLL_SECONDS = 1.0
+_FAREWELL_SECONDS = 5.0
+"""How long a queue may be silent while it is told what to cancel, before it is left alone."""
 _WATCHED = 1000
 """Tasks asked after at once: the oldest, whose results the runner needs first."""
 
@@ -61,6 +66,7 @@ class QueueExecutor(Executor):
         self._changed = Condition()
         self._closed = False
         self._watcher: Thread | None = None
+        _open.add(self)
 
     def submit(self, fn: Callable[..., Any], /, *_args: Any, **_kwargs: Any) -> Future[Any]:
         """Refuse: code is never sent to a queue, only stages of a tube that workers have."""
@@ -84,27 +90,36 @@ class QueueExecutor(Executor):
             self._queue.blobs.put(tube.document)
             self._published.add(tube.cid)
         submissions = [self._submission(call, stage) for call in calls]
+        futures: list[Future[Any]] = [Future() for _ in submissions]
         try:
-            ids = self._queue.submit_many(submissions)
+            self._expect(self._queue.submit_many(submissions), submissions, futures)
         except KeyboardInterrupt:  # they may be in the queue: their keys say which they are
             for task_id in self._queue.submit_many(submissions):
                 self._queue.cancel_task(task_id)
             raise
-        futures: list[Future[Any]] = []
+        return futures
+
+    def _expect(
+        self,
+        ids: Sequence[int],
+        submissions: Sequence[dict[str, Any]],
+        futures: Sequence[Future[Any]],
+    ) -> None:
         with self._changed:
-            for task_id, submission in zip(ids, submissions, strict=True):
-                future: Future[Any] = Future()
+            for task_id, submission, future in zip(ids, submissions, futures, strict=True):
                 self._futures.setdefault(task_id, []).append(future)
                 self._submissions[task_id] = submission
-                futures.append(future)
             if self._watcher is None:
                 self._watcher = Thread(target=self._watch, name="noob-queue-watch", daemon=True)
                 self._watcher.start()
             self._changed.notify_all()
-        return futures
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard library's signature
-        """Stop watching; with `cancel_futures` cancel the tasks that have no outcome yet."""
+        """Stop watching; with `cancel_futures` cancel the tasks that have no outcome yet.
+
+        A queue that is away meanwhile is given up after a few seconds; it keeps its tasks then.
+        """
+        _open.discard(self)
         with self._changed:
             self._closed = True
             pending = {i: list(f) for i, f in self._futures.items()} if cancel_futures else {}
@@ -113,7 +128,15 @@ class QueueExecutor(Executor):
             for future in futures:
                 future.cancel()
         if wait and self._watcher is not None:
-            self._watcher.join()
+            self._join(self._watcher, patient=not cancel_futures)
+
+    def _join(self, watcher: Thread, *, patient: bool) -> None:
+        """Wait until the watcher ends; without `patient`, only while the queue answers it."""
+        while watcher.is_alive():
+            left = len(self._futures)
+            watcher.join(_FAREWELL_SECONDS)
+            if not patient and len(self._futures) == left:
+                return
 
     def _submission(self, call: StageCall, stage: Stage | None) -> dict[str, Any]:
         epoch = call.epochs[0]
@@ -142,19 +165,19 @@ class QueueExecutor(Executor):
             with self._changed:
                 while not self._futures and not self._closed:
                     self._changed.wait()
-                cancelled = [
+                cancelled = {
                     task_id
                     for task_id, futures in self._futures.items()
                     if all(future.cancelled() for future in futures)
-                ]
-                for task_id in cancelled:
-                    del self._futures[task_id]
-                    self._submissions.pop(task_id, None)
-                watched = list(self._futures)[:_WATCHED]
+                }
+                wanted = [task_id for task_id in self._futures if task_id not in cancelled]
+                watched = wanted[:_WATCHED]
                 closed = self._closed
             try:
                 for task_id in cancelled:
                     self._queue.cancel_task(task_id)
+                    self._futures.pop(task_id, None)
+                    self._submissions.pop(task_id, None)
                 if closed and not watched:
                     return
                 if watched:
@@ -171,7 +194,11 @@ class QueueExecutor(Executor):
                 futures = self._futures.pop(task.task_id, [])
                 submission = self._submissions.pop(task.task_id, None)
             if submission is not None and self._failed_before(task):
-                self._try_again(task, submission, futures)
+                try:
+                    self._try_again(task, submission, futures)
+                except Exception as error:
+                    _refuse(futures, error)
+                    raise
                 continue
             for future in futures:
                 if not future.set_running_or_notify_cancel():
@@ -201,9 +228,13 @@ class QueueExecutor(Executor):
             futures = [f for waiting in self._futures.values() for f in waiting]
             self._futures.clear()
             self._submissions.clear()
-        for future in futures:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+        _refuse(futures, error)
+
+
+def _refuse(futures: Sequence[Future[Any]], error: Exception) -> None:
+    for future in futures:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)
 
 
 def _value_of(task: Task) -> Any:
@@ -229,3 +260,17 @@ def _value_of(task: Task) -> Any:
     if task.traceback:
         error.add_note(task.traceback)
     raise error
+
+
+_open: WeakSet[QueueExecutor] = WeakSet()
+"""Those of this process that have not been shut down."""
+
+
+def _at_exit() -> None:
+    """Cancel what nobody waits for any more, where a runner was left without `deinit`."""
+    for executor in list(_open):
+        executor.shutdown(cancel_futures=True)
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_open.clear)  # they are the parent's to end

@@ -60,9 +60,9 @@ class ExecutorRunner(SynchronousRunner):
     def init(self) -> None:
         """Open the executor, if it is this runner's own, and initialise the nodes."""
         opened = self._live is None
-        if self._live is None:
-            self._live = self.executor or self._open()
         try:
+            if self._live is None:
+                self._live = self.executor or self._open()
             super().init()
         except BaseException:
             if opened:

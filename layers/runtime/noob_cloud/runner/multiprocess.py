@@ -28,4 +28,6 @@ class MultiProcessRunner(ExecutorRunner):
 
     def _open(self) -> ProcessExecutor:
         workers = self.max_workers or len(os.sched_getaffinity(0))
-        return ProcessExecutor(max_workers=workers, max_retries=self.max_retries)
+        return ProcessExecutor(
+            max_workers=workers, max_retries=self.max_retries, cancel_running=True
+        )

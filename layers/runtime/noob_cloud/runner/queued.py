@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -16,11 +17,13 @@ from noob_cloud.worker.claim import ClaimLoop
 from noob_cloud.worker.slots import slots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from noob_cloud.executors.worker_config import WorkerConfig
     from noob_cloud.queue import Queue
     from noob_cloud.worker.slots import Slots
+
+_STOP_SECONDS = 5.0
 
 
 @dataclass
@@ -97,18 +100,14 @@ class QueuedRunner(ExecutorRunner):
     def _start_workers(self, queue: Queue) -> None:
         name = f"runner-{self.runner_id}"
         if isinstance(self.workers, int):
-            places: Slots = slots(self.workers, isolate=True, allowed_modules=None)
-            places.warm()
-            self._start(queue, places, name, frozenset())
+            self._start(queue, slots(self.workers, isolate=True, allowed_modules=None), name)
             return
         for worker in self.workers or ():
             from noob_cloud.worker.push import HttpSlots  # noqa: PLC0415 - loads the client
 
-            self._start(
-                queue, HttpSlots(worker), f"{name}-{worker.worker_id}", frozenset(worker.tags)
-            )
+            self._start(queue, HttpSlots(worker), f"{name}-{worker.worker_id}", worker.tags)
 
-    def _start(self, queue: Queue, places: Slots, name: str, tags: frozenset[str]) -> None:
+    def _start(self, queue: Queue, places: Slots, name: str, tags: Iterable[str] = ()) -> None:
         loop = ClaimLoop(
             queue,
             places,
@@ -120,14 +119,17 @@ class QueuedRunner(ExecutorRunner):
             documents=queue.blobs.get,
         )
         thread = Thread(target=loop.run, name=name, daemon=True)
+        self._loops.append((loop, thread, places))  # first: from here on `_close` ends them
+        places.warm()
         thread.start()
-        self._loops.append((loop, thread, places))
 
     def _stop_workers(self) -> None:
         loops, self._loops = self._loops, []
         for loop, _thread, _places in loops:
             loop.stop()
+        end = monotonic() + _STOP_SECONDS
         for _loop, thread, places in loops:
-            thread.join(timeout=5.0)
+            if thread.ident is not None:
+                thread.join(max(0.0, end - monotonic()))
             with suppress(OSError):
                 places.close()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from noob_cloud import codec
 from noob_cloud.exceptions import CodecError, DecodeError, LimitError, TaskCancelledError
+from noob_cloud.interrupts import leave_to_parent
 from noob_cloud.task import Outcome, StageCall
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
@@ -197,7 +198,7 @@ def main(setup: str) -> None:
     """
     settings = json.loads(setup)
     sys.path[:] = settings["path"]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
+    leave_to_parent()
     signal.signal(INTERRUPT, _interrupt)
     connection = Connection(settings["fd"])
     Thread(target=_end_with_parent, args=(settings["fd"],), daemon=True).start()

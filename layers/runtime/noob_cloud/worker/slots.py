@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from noob_cloud import codec
 from noob_cloud.exceptions import TaskCancelledError, TaskTimeoutError, WorkerLostError
+from noob_cloud.interrupts import held_back
 from noob_cloud.worker import child
 from noob_cloud.worker.execute import outcome_of_error
 
@@ -110,7 +111,7 @@ class Child:
 
     def __init__(self, allowed_modules: Sequence[str] | None) -> None:
         here, there = socket.socketpair()
-        with there:
+        with there, held_back():
             setup = {
                 "fd": there.fileno(),
                 "path": sys.path,
