@@ -95,13 +95,40 @@ def test_busy_tags_do_not_block_others() -> None:
 
 def test_avoided_worker_is_passed_over() -> None:
     """A call goes to no worker that has failed it, and does not block those behind it."""
-    waiting = assignment(worker(0, places=1))
+    full = worker(1, places=1)
+    full.begin(now=0.0)
+    waiting = assignment(worker(0, places=1), full)
     burnt, fresh = job(), job()
     burnt.avoid.add(0)
     wait(waiting, burnt, fresh)
 
     assert [pair[0] for pair in waiting.take(now=0.0)] == [fresh]
     assert waiting.jobs == [burnt]
+
+
+def test_avoided_worker_is_better_than_none() -> None:
+    """A call goes back to a worker that has failed it when the others cannot be reached."""
+    dead = worker(1)
+    dead.hear(None)
+    waiting = assignment(worker(0), dead)
+    burnt = job()
+    burnt.avoid.add(0)
+    wait(waiting, burnt)
+
+    assert [found.index for _, found in waiting.take(now=0.0)] == [0]
+
+
+def test_open_breakers_need_no_patience() -> None:
+    """When no breaker will close in time there is nothing to wait for."""
+    only = worker(0)
+    waiting = Assignment([only], Balancer(LoadBalancingStrategy.ROUND_ROBIN), patience=5.0)
+    wait(waiting, job())
+    only.begin(now=0.0)
+    only.end(1.0, now=0.0, answered=False)
+
+    ((_, error),) = waiting.give_up(now=0.0)
+    assert isinstance(error, NoWorkerError)
+    assert "w0 is open" in str(error)
 
 
 def test_later_waits_its_time() -> None:

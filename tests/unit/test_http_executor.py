@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,13 @@ def failing(error: Exception) -> bytes:
     return codec.dumps(outcome_of_error(error, node_id="a", epoch=0))
 
 
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Script:
     """A worker server that says what the test wants it to."""
 
@@ -51,6 +59,8 @@ class Script:
         self.answers: dict[str, list[Said]] = {}
         self.asked: list[str] = []
         self.bodies: list[bytes] = []
+        self.before: Callable[[str], None] | None = None
+        """Called before an answer, but for /health."""
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,7 +77,7 @@ class Script:
                 """Say nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
+        Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def config(self) -> WorkerConfig:
@@ -80,6 +90,8 @@ class Script:
     def reply(self, handler: BaseHTTPRequestHandler) -> None:
         route = handler.path.partition("?")[0]
         self.asked.append(route)
+        if route != "/health" and self.before is not None:
+            self.before(route)
         said = self.answers.get(route) or [DEFAULTS[route]]
         status, body, headers = said.pop(0) if len(said) > 1 else said[0]
         if status == 0:  # hang up without a word
@@ -193,7 +205,7 @@ def test_refused_token(
 
 
 @pytest.mark.parametrize("status", [429, 503, 409])
-@pytest.mark.parametrize("after", ["0.05", "soon", "-1"])
+@pytest.mark.parametrize("after", ["0.05", "soon", "-1", "nan"])
 def test_busy_worker_is_asked_later(
     script: Script, pool: HttpExecutor, status: int, after: str
 ) -> None:
@@ -208,7 +220,17 @@ def test_busy_worker_is_asked_later(
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(500, b"oops"), (502, b"<html>"), (200, b"no frame"), (200, codec.dumps(3))],
+    [
+        (500, b"oops"),
+        (502, b"<html>"),
+        (404, b"<html>"),
+        (422, b"[" * 100_000),
+        (200, b"no frame"),
+        (200, codec.dumps(3)),
+        (200, codec.dumps(Outcome(ok=True, value=[]))),
+        (200, codec.dumps(Outcome(ok=True, value=[3]))),
+        (200, codec.dumps(Outcome(ok=True, value={"a": (2,)}))),
+    ],
 )
 def test_worker_that_makes_no_sense(
     script: Script, pool: HttpExecutor, status: int, body: bytes
@@ -241,7 +263,7 @@ def test_gives_up_after_max_retries(script: Script) -> None:
 
 
 def test_breaker_opens(script: Script) -> None:
-    """After the threshold the worker is left alone, and the call waits for its patience."""
+    """After the threshold the worker is left alone; nobody waits for longer than patience."""
     script.say("/execute", 500, {"error": "X", "message": "oops"})
     with HttpExecutor(
         [script.config],
@@ -391,3 +413,42 @@ def _caught(work: Callable[[], Any]) -> Exception:
     except UnavailableError as error:
         return error
     return AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize("body", [b"hello", b"{}", b"[" * 100_000, b'{"status": "up"}'])
+def test_another_server_at_the_address(script: Script, body: bytes) -> None:
+    """What answers /health in its own way is no worker, and gets no call."""
+    script.say("/health", 200, body)
+    with (
+        HttpExecutor([script.config], patience=0.1) as pool,
+        pytest.raises(NoWorkerError, match="unreachable"),
+    ):
+        submit(pool).result(10)
+    assert script.count("/execute") == 0
+
+
+def test_one_worker_fails_a_call_and_the_other_is_dead(script: Script) -> None:
+    """The call goes back to the first; it does not wait for one that never comes."""
+    script.say("/execute", 500, b"oops")
+    script.say("/execute", 200, OK)
+    dead = WorkerConfig(host="127.0.0.1", port=free_port(), token="t")
+    with HttpExecutor([script.config, dead], patience=0.5) as pool:
+        assert submit(pool).result(10) == [(2,)]
+
+
+def test_shutdown_does_not_wait_for_a_worker_that_hangs(script: Script) -> None:
+    """Calls that are cancelled at the end are given up, though their worker says nothing."""
+    begun, over = Event(), Event()
+
+    def hang(_: Any) -> None:
+        begun.set()
+        over.wait(60)
+
+    script.before = hang
+    pool = HttpExecutor([script.config], health_interval=60.0)
+    future = submit(pool)
+    assert begun.wait(10)
+    pool.shutdown(cancel_futures=True)
+    assert future.cancelled()
+    assert not over.is_set()
+    over.set()

@@ -58,7 +58,8 @@ class Assignment:
     Args:
         workers: all workers.
         balancer: chooses among several.
-        patience: seconds without any usable worker after which a call is given up.
+        patience: seconds without any usable worker after which a call is given up; at once when
+            it is known that there will be none by then.
     """
 
     def __init__(
@@ -132,8 +133,11 @@ class Assignment:
                 job = heappop(jobs)
                 fit = [worker for worker in free if worker.index not in job.avoid]
                 if not fit:
-                    aside.append(job)
-                    continue
+                    others = [w for w in self._serving[tags] if w.index not in job.avoid]
+                    if any(_usable(worker, now) for worker in others):
+                        aside.append(job)
+                        continue
+                    fit = free  # whoever has failed it is better than nobody
                 worker = self._balancer.choose(fit)
                 worker.begin(now=now)
                 pairs.append((job, worker))
@@ -150,8 +154,8 @@ class Assignment:
                 self._stuck_since.pop(tags, None)
                 continue
             faults = [worker.fault for worker in serving if worker.fault is not None]
-            since = self._stuck_since.setdefault(tags, now)
-            if len(faults) < len(serving) and now - since < self._patience:
+            end = self._stuck_since.setdefault(tags, now) + self._patience
+            if now < end and any(worker.usable_from(now=now) < end for worker in serving):
                 continue
             states = "; ".join(f"{worker.name} is {worker.state(now=now)}" for worker in serving)
             for job in jobs:

@@ -73,10 +73,14 @@ def attempt(job: Job, worker: RemoteWorker) -> Ending:
         answer = _execute(job, worker)
         if answer.status == 404 and answer.error == "TubeNotFoundError":  # noqa: PLR2004
             worker.tubes.discard(job.call.tube)
-            return _send_tube(job, worker) or _read(_execute(job, worker), worker)
-        return _read(answer, worker)
+            return _send_tube(job, worker) or _read(_execute(job, worker), job, worker)
+        return _read(answer, job, worker)
     except UnavailableError as error:
         return Ending(Verdict.LOST, error=error)
+    except Exception as error:  # noqa: BLE001 - an answer that breaks what reads it is the worker's
+        damage = DecodeError(f"the answer of {worker.name} cannot be read: {error!r}")
+        damage.__cause__ = error
+        return Ending(Verdict.LOST, error=damage)
 
 
 def _execute(job: Job, worker: RemoteWorker) -> Answer:
@@ -100,7 +104,7 @@ def _send_tube(job: Job, worker: RemoteWorker) -> Ending | None:
         return Ending(Verdict.ELSEWHERE, error=TubeRefusedError(where))
     if answer.status in (413, 422):
         return Ending(Verdict.ELSEWHERE, error=DecodeError(where))
-    return _read(answer, worker)
+    return _read(answer, job, worker)
 
 
 _MEANING: dict[int, tuple[Verdict, type[Exception]]] = {
@@ -116,15 +120,17 @@ _MEANING: dict[int, tuple[Verdict, type[Exception]]] = {
 }
 
 
-def _read(answer: Answer, worker: RemoteWorker) -> Ending:
+def _read(answer: Answer, job: Job, worker: RemoteWorker) -> Ending:
     if answer.status == 200:  # noqa: PLR2004 - OK
-        return _outcome(answer.body, worker)
+        return _outcome(answer.body, job, worker)
     verdict, kind = _MEANING.get(answer.status, (Verdict.LOST, UnavailableError))
+    if verdict is Verdict.RAISED and not answer.error:  # another server than ours says so
+        verdict, kind = Verdict.LOST, UnavailableError
     error = kind(f"{worker.name}: {answer.message} (HTTP {answer.status})")
     return Ending(verdict, error=error, retry_after=_seconds(answer.retry_after))
 
 
-def _outcome(body: bytes, worker: RemoteWorker) -> Ending:
+def _outcome(body: bytes, job: Job, worker: RemoteWorker) -> Ending:
     try:
         outcome = codec.loads(body)
     except CodecError as damage:
@@ -133,6 +139,9 @@ def _outcome(body: bytes, worker: RemoteWorker) -> Ending:
     if not isinstance(outcome, Outcome):
         return Ending(Verdict.LOST, error=DecodeError(f"{worker.name} sent no outcome"))
     if outcome.ok:
+        if not _fits(outcome.value, job):
+            error = DecodeError(f"{worker.name} sent no tuple of outputs for each epoch")
+            return Ending(Verdict.LOST, error=error)
         return Ending(Verdict.DONE, value=outcome.value, duration=outcome.duration)
     raised = exception_of(outcome)
     verdict = Verdict.RAISED
@@ -143,8 +152,14 @@ def _outcome(body: bytes, worker: RemoteWorker) -> Ending:
     return Ending(verdict, error=raised, duration=outcome.duration)
 
 
+def _fits(value: Any, job: Job) -> bool:
+    rows = value if isinstance(value, list) else []
+    return len(rows) == len(job.call.epochs) and all(isinstance(row, tuple) for row in rows)
+
+
 def _seconds(retry_after: str | None) -> float:
     try:
-        return min(max(float(retry_after or _RETRY_AFTER), _RETRY_AFTER), _MOST_RETRY_AFTER)
+        seconds = float(retry_after or _RETRY_AFTER)
     except ValueError:
         return _RETRY_AFTER
+    return min(max(_RETRY_AFTER, seconds), _MOST_RETRY_AFTER)  # in this order: "nan" is a float

@@ -52,6 +52,10 @@ class CircuitBreaker:
             return BreakerState.OPEN
         return BreakerState.HALF_OPEN
 
+    def opens_until(self, *, now: float) -> float:
+        """Return the time from which a call may be made: now, unless it is open."""
+        return now if self._opened_at is None else max(now, self._opened_at + self._recovery)
+
     def allows(self, *, now: float) -> bool:
         """Whether a call may be made now."""
         state = self.state(now=now)

@@ -35,6 +35,8 @@ _TICK = 0.1
 _THREADS = 512
 _BACKOFF = 0.1
 _MOST_BACKOFF = 10.0
+_FAREWELL_SECONDS = 1.0
+"""How long a worker may take to stop the calls that are cancelled at the end."""
 
 
 class CallFuture(Future[Any]):
@@ -118,6 +120,9 @@ class HttpExecutor(Executor):
 
     # ---- what a caller sees
 
+    retries_errors = True
+    """A call whose node raises is tried again here, where its stage says so."""
+
     @property
     def capacity(self) -> int:
         """Calls at once, over all workers that can be reached."""
@@ -164,7 +169,7 @@ class HttpExecutor(Executor):
         if stage is not None:
             tags = (frozenset(stage.affinity), frozenset(stage.required))
             timeout = stage.timeout if stage.timeout is not None else timeout
-            retries = stage.retries or 0
+            retries = (stage.retries or 0) if len(call.epochs) == 1 else 0
         order = (int(priority), next(self._numbers))
         job = Job(call, tube, codec.dumps(call), tags, order, timeout, retries, future)
         future.stop = lambda: self._stop(job)
@@ -202,8 +207,13 @@ class HttpExecutor(Executor):
                 job.future.cancel()
         with self._change:
             if wait:
-                self._change.wait_for(lambda: not (self._running or len(self._waiting)))
+                patience = _FAREWELL_SECONDS if cancel_futures else None
+                self._change.wait_for(self._idle, patience)
             self._change.notify_all()
+        if cancel_futures:
+            for worker in self._workers:  # a call whose caller hangs up is stopped as well
+                worker.client.close()
+                worker.client.abort()
         self._monitor.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=wait)
@@ -211,6 +221,9 @@ class HttpExecutor(Executor):
             worker.client.close()
 
     # ---- how calls run
+
+    def _idle(self) -> bool:
+        return not (self._running or len(self._waiting))
 
     def _start(self) -> None:
         with self._change:
@@ -291,11 +304,9 @@ class HttpExecutor(Executor):
             self._waiting.remove(job)
             worker = job.worker
             self._change.notify_all()
-            if worker is not None and self._pool is not None and not self._closed:
-                self._pool.submit(_cancel, worker, job.task_id)
-                return
-        if worker is not None:
-            _cancel(worker, job.task_id)
+            if worker is not None and self._pool is not None:
+                with suppress(RuntimeError):  # shut down: the connection is aborted then
+                    self._pool.submit(_cancel, worker, job.task_id)
 
     def _heard(self, worker: RemoteWorker, said: dict[str, Any] | None) -> None:
         with self._change:
@@ -307,7 +318,7 @@ class HttpExecutor(Executor):
     def _tick(self) -> None:
         while True:
             with self._change:
-                if self._closed and not (self._running or len(self._waiting)):
+                if self._closed and self._idle():
                     return
                 self._change.wait(_TICK)
                 self._assign()

@@ -46,6 +46,7 @@ class QueueExecutor(Executor):
     """
 
     one_call_per_task = True
+    retries_errors = True
 
     def __init__(
         self,

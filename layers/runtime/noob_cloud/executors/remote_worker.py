@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.executors.breaker import BreakerState, CircuitBreaker
@@ -74,6 +75,10 @@ class RemoteWorker:
             and now >= self.busy_until
             and self.breaker.allows(now=now)
         )
+
+    def usable_from(self, *, now: float) -> float:
+        """Return when it may be given a call at the earliest, as far as that is known."""
+        return inf if self.fault is not None else self.breaker.opens_until(now=now)
 
     def begin(self, *, now: float) -> None:
         """Take a place."""

@@ -43,7 +43,7 @@ class Answer:
         """Return the body as JSON, or an empty dict when it is not a JSON object."""
         try:
             value = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -98,7 +98,10 @@ class WorkerClient:
         answer = self.request("GET", "/health", wait=wait)
         if answer.status != 200:  # noqa: PLR2004 - OK
             raise UnavailableError(f"{self.config.worker_id} answers /health with {answer.status}")
-        return answer.json()
+        said = answer.json()
+        if said.get("status") not in ("ok", "draining"):
+            raise UnavailableError(f"what answers /health at {self.config.url} is no worker server")
+        return said
 
     def request(
         self, method: str, path: str, body: bytes = b"", *, wait: float | None = None
@@ -116,8 +119,7 @@ class WorkerClient:
             try:
                 if connection is None:
                     connection = self._connect()
-                with self._lock:
-                    self._busy.add(connection)
+                self._use(connection)
                 if connection.sock is not None:
                     connection.sock.settimeout(wait)
                 connection.request(method, path, body, self._headers)
@@ -128,6 +130,9 @@ class WorkerClient:
                 raise UnavailableError(
                     f"no answer from {self.config.worker_id} in {wait} s", timed_out=True
                 ) from error
+            except UnavailableError:
+                self._drop(connection)
+                raise
             except (OSError, HTTPException) as error:
                 self._drop(connection)
                 if (
@@ -166,6 +171,12 @@ class WorkerClient:
         connection = kind(config.host, config.port, timeout=self._connect_timeout)
         connection.connect()
         return connection
+
+    def _use(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            if self._closed:
+                raise UnavailableError(f"the client of {self.config.worker_id} is closed")
+            self._busy.add(connection)
 
     def _keep(self, connection: HTTPConnection, closing: bool) -> None:  # noqa: FBT001 - private
         with self._lock:
