@@ -255,6 +255,19 @@ def fail_at(value: int, at: int = 2) -> int:
     return value
 
 
+def fail_noted(value: int, at: int = 4) -> int:
+    LOG.append(("ran", value))
+    return fail_at(value, at)
+
+
+def flaky(value: int, at: int = 2, times: int = 2) -> int:
+    """Raises for `at` so many times."""
+    LOG.append(("flaky", value))
+    if value == at and LOG.count(("flaky", at)) <= times:
+        raise BadTileError(f"not yet {value}")
+    return value
+
+
 def fail_builtin(value: int, at: int = 2) -> float:
     return 1 / (value - at)
 

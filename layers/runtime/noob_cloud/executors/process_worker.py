@@ -40,6 +40,7 @@ from noob_cloud.executors.channel import (
 )
 from noob_cloud.executors.process_call import CHUNK, KWARGS, STAGE, STARRED_CHUNK
 from noob_cloud.interrupts import leave_to_parent
+from noob_cloud.upstream import quieten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ FLUSH = getattr(signal, "SIGRTMIN", signal.SIGUSR2)
 """Asks a worker that is busy with a long call to send the results before it."""
 _ARENA_PATIENCE = 0.0005
 """Seconds between two looks whether the parent has read what fills the arena."""
-_NOTES = ("__notes__", "node_id", "epoch")
+_NOTES = ("__notes__", "node_id", "epoch", "_noob_cloud_finished")
 """What is set on an exception after it was made, and its own `__reduce__` may not know."""
 
 
@@ -204,6 +205,7 @@ class Server:
             results.append(value)
 
     def _stage(self) -> Callable[[Any], Any]:
+        quieten()
         from noob_cloud.task import StageCall  # noqa: PLC0415 - only for a tube's stages
         from noob_cloud.worker.execute import run_stage  # noqa: PLC0415
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from math import ceil
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud.exceptions import WorkerError
+from noob_cloud.exceptions import (
+    NoWorkerError,
+    TaskCancelledError,
+    WorkerError,
+    WorkerLostError,
+)
 from noob_cloud.task import StageCall
+from noob_cloud.worker.execute import FINISHED
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -21,11 +28,16 @@ if TYPE_CHECKING:
 
 Ticket = tuple["Flight", int, "Call"]
 """Where a result belongs: the epoch in flight, the place in what it asked for, and the call."""
+Landed = tuple[Ticket, Any, BaseException | None]
+"""A call that has come back: its outputs, or its error."""
 
 _CHUNK_SECONDS = 0.02
 """Work worth one task: far above what sending it costs, far below what a user waits for."""
 _CHUNK_CALLS = 4096
+_CHUNK_OF_TIMEOUT = 0.1
 _SMOOTHING = 0.3
+_NOT_RAISED = (NoWorkerError, TaskCancelledError, WorkerLostError)
+"""What an executor says of a call that no node raised: it has tried itself what could be tried."""
 
 
 class Dispatcher:
@@ -42,10 +54,13 @@ class Dispatcher:
         self._tube = tube
         self._workers = max(1, int(getattr(executor, "capacity", 0) or _workers_of(executor)))
         self._single = bool(getattr(executor, "one_call_per_task", False))
+        self._retries = not getattr(executor, "retries_errors", False)
         self._pump = getattr(executor, "pump", None)
         self._waiting: dict[tuple[str, ...], list[Ticket]] = {}
         self._running: Counter[tuple[str, ...]] = Counter()
         self._seconds: dict[tuple[str, ...], float] = {}
+        self._raised: Counter[int] = Counter()
+        """How often the call of a ticket, by its id, has raised; those that have not landed."""
         self._sent: dict[Future[Any], tuple[list[Ticket], float]] = {}
         self._done: SimpleQueue[Future[Any]] = SimpleQueue()
 
@@ -70,12 +85,12 @@ class Dispatcher:
                 if tickets[:room]:
                     self._send([[ticket] for ticket in tickets[:room]])
                 continue
-            size = 1 if self._single else self._chunk(nodes, len(tickets))
+            size = 1 if self._single else self._chunk(tickets[0][2].stage, len(tickets))
             self._send([tickets[i : i + size] for i in range(0, len(tickets), size)])
 
-    def collect(self) -> list[tuple[Ticket, Any, BaseException | None]]:
+    def collect(self) -> list[Landed]:
         """Wait for at least one task; return (ticket, outputs, error) for each call it held."""
-        landed: list[tuple[Ticket, Any, BaseException | None]] = []
+        landed: list[Landed] = []
         if self._pump is not None:  # receive in this thread, rather than be woken by another
             self._pump(lambda: not self._done.empty(), None)
         future = self._done.get()
@@ -93,12 +108,15 @@ class Dispatcher:
         for future in sent:
             future.cancel()
 
-    def _chunk(self, nodes: tuple[str, ...], count: int) -> int:
-        seconds = self._seconds.get(nodes)
+    def _chunk(self, stage: Stage, count: int) -> int:
+        seconds = self._seconds.get(stage.nodes)
         if seconds is None:  # nothing measured yet: a few tasks for each worker
-            return max(1, ceil(count / (4 * self._workers)))
+            return 1 if stage.timeout else max(1, ceil(count / (4 * self._workers)))
         fair = ceil(count / self._workers)
-        return max(1, min(fair, _CHUNK_CALLS, int(_CHUNK_SECONDS / max(seconds, 1e-9))))
+        worth = _CHUNK_SECONDS
+        if stage.timeout:  # of one call: what travels with it must not use it up
+            worth = min(worth, stage.timeout * _CHUNK_OF_TIMEOUT)
+        return max(1, min(fair, _CHUNK_CALLS, int(worth / max(seconds, 1e-9))))
 
     def _send(self, chunks: list[list[Ticket]]) -> None:
         calls = [self._call(chunk) for chunk in chunks]
@@ -136,9 +154,7 @@ class Dispatcher:
             code=self._tube.code,
         )
 
-    def _land(
-        self, future: Future[Any], landed: list[tuple[Ticket, Any, BaseException | None]]
-    ) -> None:
+    def _land(self, future: Future[Any], landed: list[Landed]) -> None:
         entry = self._sent.pop(future, None)
         if entry is None:  # cancelled by us
             return
@@ -158,21 +174,69 @@ class Dispatcher:
             else:
                 self._measure(chunk, getattr(future, "duration", None) or perf_counter() - sent_at)
                 landed.extend((ticket, value, None) for ticket, value in pairs)
+                for ticket in chunk if self._raised else ():
+                    self._raised.pop(id(ticket), None)
                 return
         if len(chunk) == 1:
-            landed.append((chunk[0], None, error))
-        else:  # one call of several failed: each alone, so that only its own epoch fails
-            for ticket in chunk:
-                try:
-                    self._send([[ticket]])
-                except Exception as refused:  # noqa: BLE001 - raised when its epoch's turn comes
-                    landed.append((ticket, None, refused))
+            self._fail(chunk[0], error, landed)
+            return
+        ended = _ended_before(error, chunk)
+        if ended is None:  # it may be any of them: each alone, so that only its own epoch fails
+            self._send_again([[ticket] for ticket in chunk], landed)
+            return
+        landed.extend((ticket, value, None) for ticket, value in zip(chunk, ended, strict=False))
+        stage = chunk[0][2].stage
+        if stage.retries:  # alone, so that the others are not run again with it
+            self._send_again([[chunk[len(ended)]]], landed)
+        else:
+            self._fail(chunk[len(ended)], error, landed)
+        self._send_again([chunk[len(ended) + 1 :]], landed)
+
+    def _fail(self, ticket: Ticket, error: BaseException, landed: list[Landed]) -> None:
+        """Let a call fail, or run again where its placement gives it `retries`."""
+        call = ticket[2]
+        again = self._retries and isinstance(error, Exception) and (call.stage.retries or 0)
+        if again and not isinstance(error, _NOT_RAISED):
+            self._raised[id(ticket)] += 1
+            if self._raised[id(ticket)] <= again:
+                self._send_again([[ticket]], landed)
+                return
+        self._raised.pop(id(ticket), None)
+        _locate(error, call)
+        landed.append((ticket, None, error))
+
+    def _send_again(self, chunks: list[list[Ticket]], landed: list[Landed]) -> None:
+        for chunk in filter(None, chunks):
+            try:
+                self._send([chunk])
+            except Exception as refused:  # noqa: BLE001 - raised when its epoch's turn comes
+                landed.extend((ticket, None, refused) for ticket in chunk)
 
     def _measure(self, chunk: list[Ticket], seconds: float) -> None:
         nodes = chunk[0][2].stage.nodes
         cost = seconds / len(chunk)
         before = self._seconds.get(nodes, cost)
         self._seconds[nodes] = before + _SMOOTHING * (cost - before)
+
+
+def _ended_before(error: BaseException, chunk: list[Ticket]) -> list[Any] | None:
+    """Return the outputs of the calls before the one that raised; None where that is not known."""
+    ended = getattr(error, FINISHED, None)
+    if not isinstance(ended, list) or len(ended) >= len(chunk):
+        return None
+    same = getattr(error, "epoch", None) == chunk[len(ended)][2].epoch.to_wire()
+    return ended if same else None
+
+
+def _locate(error: BaseException, call: Call) -> None:
+    """Name node and epoch in an error that does not: a worker that was lost, a time that was up."""
+    if getattr(error, "epoch", None) is not None:
+        return
+    error.add_note(f"while running {', '.join(call.stage.nodes)} in epoch {call.epoch}")
+    with suppress(AttributeError):
+        error.epoch = call.epoch.to_wire()  # type: ignore[attr-defined]
+        if len(call.stage.nodes) == 1:
+            error.node_id = call.stage.nodes[0]  # type: ignore[attr-defined]
 
 
 def _workers_of(executor: Executor) -> int:

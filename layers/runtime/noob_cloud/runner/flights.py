@@ -155,7 +155,9 @@ class Flights:
             flight.drive.throw(error)
         except StopIteration as stop:
             flight.finished = stop.value
-        except Exception as raised:  # noqa: BLE001 - raised when its epoch's turn comes
+        except BaseException as raised:
+            if not isinstance(raised, Exception) and raised is not error:
+                raise  # an interrupt of our own
             # A StopIteration leaves a generator as the cause of a RuntimeError.
             flight.error = error if raised.__cause__ is error else raised
         else:

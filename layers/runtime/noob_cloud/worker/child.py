@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from threading import Thread
@@ -20,6 +21,7 @@ from noob_cloud import codec
 from noob_cloud.exceptions import CodecError, DecodeError, LimitError, TaskCancelledError
 from noob_cloud.interrupts import leave_to_parent
 from noob_cloud.task import Outcome, StageCall
+from noob_cloud.upstream import quieten
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
 from noob_cloud.worker.execute import execute, outcome_of_error
@@ -155,6 +157,8 @@ def packed(outcome: Outcome, *, alone: bool = False) -> Reply:
     try:
         return (OUTCOME if outcome.ok else ERROR), codec.dumps(outcome.value if alone else outcome)
     except Exception as error:  # noqa: BLE001 - a value's own reduction may raise anything
+        if not outcome.ok and outcome.value is not None:  # what came before it matters less
+            return packed(replace(outcome, value=None))
         return ERROR, codec.dumps(outcome_of_error(error))
 
 
@@ -197,6 +201,7 @@ def main(setup: str) -> None:
         setup: JSON with `fd`, `path` (the worker's `sys.path`) and `allowed_modules`.
     """
     settings = json.loads(setup)
+    quieten()
     sys.path[:] = settings["path"]
     leave_to_parent()
     signal.signal(INTERRUPT, _interrupt)

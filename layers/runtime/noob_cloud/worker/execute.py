@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "FINISHED",
     "TubeCache",
     "exception_of",
     "execute",
@@ -37,6 +38,9 @@ __all__ = [
     "raise_outcome",
     "run_stage",
 ]
+
+FINISHED = "_noob_cloud_finished"
+"""The attribute of an exception that keeps the outputs of the epochs before the one that raised."""
 
 _E = TypeVar("_E", bound=BaseException)
 _PLAIN = (str, int, float, bool, bytes, type(None))
@@ -69,7 +73,8 @@ def execute(
 
     Returns:
         An outcome whose value is a list with, for each epoch, the tuple of the stage's outputs;
-        or the error of the first epoch that raised, with its node, epoch and traceback.
+        or the error of the first epoch that raised, with its node, epoch and traceback, and the
+        outputs of the epochs before it as its value.
     """
     start = perf_counter()
     try:
@@ -100,6 +105,7 @@ def outcome_of_error(
     args = error.args if all(_plain(arg) for arg in error.args) else ()
     return Outcome(
         ok=False,
+        value=getattr(error, FINISHED, None),
         error_type=f"{kind.__module__}.{kind.__qualname__}",
         message=_message(error),
         args=args,
@@ -154,6 +160,8 @@ def _run(
                 results.append(program(_epoch(wire), values))
             except Exception as error:
                 _set(error, "epoch", wire)
+                if results and not isinstance(error, TaskCancelledError):
+                    _set(error, FINISHED, results)
                 raise
         return results
 
@@ -302,6 +310,8 @@ def _annotate(error: _E, outcome: Outcome) -> _E:
             error.add_note(note)
     if outcome.epoch is not None:
         _set(error, "epoch", outcome.epoch)
+    if isinstance(outcome.value, list):
+        _set(error, FINISHED, outcome.value)
     if outcome.traceback and error.__traceback__ is None:
         error.__cause__ = RemoteTraceback(outcome.traceback)
     return error
