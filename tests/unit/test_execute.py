@@ -6,15 +6,19 @@ import copyreg
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import noob_cloud_testnodes as nodes
 import pytest
 from noob_cloud_testtubes.case import chain, node, result
 
+from noob_cloud import codec
 from noob_cloud.exceptions import (
     CodeMismatchError,
+    DecodeError,
     NodeNotFoundError,
+    PlanError,
     RemoteError,
     RemoteTraceback,
     TaskCancelledError,
@@ -23,9 +27,11 @@ from noob_cloud.exceptions import (
 )
 from noob_cloud.task import MISSING, Outcome, StageCall
 from noob_cloud.tubes import TubeSource
+from noob_cloud.worker import child
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
 from noob_cloud.worker.execute import (
+    FINISHED,
     exception_of,
     execute,
     failure_of,
@@ -348,3 +354,57 @@ def _pickled_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def awkward(value: int) -> int:
     raise AwkwardError(value, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("noob_cloud_testnodes.LOG", PlanError, "LOG, which is a list and cannot be called"),
+        ("os.path", PlanError, "is a module and cannot be called"),
+        ("noob_cloud_testnodes.missing", CodeMismatchError, "which this machine does not have"),
+    ],
+)
+def test_type_that_is_no_node(name: str, kind: type[Exception], words: str) -> None:
+    """A tube whose node is nothing to call is refused with the name."""
+    source = TubeSource.of({"noob_id": "no_node", "nodes": {"a": {"type": name}}})
+    tubes = TubeCache()
+    tubes.add(source)
+
+    for outcome in (
+        execute(call_of(source, "a", inputs=[1]), tubes=tubes),
+        execute_by_hand(HandCall(source.cid, "a", inputs=1), tubes=tubes),
+    ):
+        with pytest.raises(kind, match=words):
+            raise_outcome(outcome)
+
+
+def test_outputs_before_the_epoch_that_raised(tubes: TubeCache, source: TubeSource) -> None:
+    """An error outcome keeps what had ended, here and where it is raised again."""
+    outcome = execute(call_of(source, "a", "b", inputs=[1, 2, 3, 4]), tubes=tubes)
+
+    assert not outcome.ok
+    assert outcome.epoch == 2
+    assert outcome.value == [(2,), (4,)]
+    assert getattr(exception_of(outcome), FINISHED) == outcome.value
+
+
+def test_outputs_that_cannot_travel_do_not_hide_the_error() -> None:
+    """What had ended before an error is left out where it has no place in the wire format."""
+    outcome = outcome_of_error(ValueError("the real one"), node_id="a", epoch=1)
+    kind, body = child.packed(replace(outcome, value=[(object(),)]))
+
+    assert kind == child.ERROR
+    assert codec.loads(body) == outcome
+
+
+@pytest.mark.parametrize(
+    ("epochs", "inputs", "words"),
+    [((0, 1), ((1,),), "2 epochs and inputs for 1"), (("x",), ((1,),), "'x' is no epoch")],
+)
+def test_call_that_makes_no_sense(
+    tubes: TubeCache, source: TubeSource, epochs: Any, inputs: Any, words: str
+) -> None:
+    """A call whose parts do not fit says which."""
+    outcome = execute(StageCall(source.cid, ("a",), epochs, inputs), tubes=tubes)
+    with pytest.raises(DecodeError, match=words):
+        raise_outcome(outcome)

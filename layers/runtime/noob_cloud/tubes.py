@@ -23,6 +23,7 @@ from noob_cloud.exceptions import (
     CodeMismatchError,
     DecodeError,
     NoobCloudError,
+    PlanError,
     TubeRefusedError,
 )
 
@@ -174,6 +175,8 @@ class TubeSource:
 
         Raises:
             TubeRefusedError: The tube names another module. Nothing has been imported then.
+            CodeMismatchError: It names something that is missing here.
+            PlanError: It names something that cannot be called.
         """
         from noob_cloud.plan import load_tube  # noqa: PLC0415 - upstream is heavy
 
@@ -181,6 +184,8 @@ class TubeSource:
         _check_shape(value)
         if allowed_modules is not None:
             self.check(allowed_modules)
+        for type_, module in self._imports():
+            _check_callable(type_, _resolve(type_, module))
         return load_tube(value["spec"], input=value["input"])
 
     def check(self, allowed_modules: Collection[str]) -> None:
@@ -346,6 +351,14 @@ def _check_origin(type_: str, found: Any, allowed: Collection[str]) -> None:
     origin = _origin(found)
     if origin is not None and not _within(origin, allowed):
         raise _refusal(type_, origin)
+
+
+def _check_callable(type_: str, found: Any) -> None:
+    if not callable(found):
+        raise PlanError(
+            f"The tube names {type_[:200]}, which is a {type(found).__name__} and cannot be called:"
+            " the type of a node, or of an asset, is a class or a function."
+        )
 
 
 def _origin(found: Any) -> str | None:

@@ -15,6 +15,7 @@ from noob_core import Epoch
 
 from noob_cloud.exceptions import (
     CodeMismatchError,
+    DecodeError,
     EncodeError,
     RemoteError,
     RemoteTraceback,
@@ -151,6 +152,10 @@ def _run(
                 wanted=call.code,
                 found=tube.code,
             )
+        if len(call.inputs) != len(call.epochs):
+            raise DecodeError(
+                f"the call has {len(call.epochs)} epochs and inputs for {len(call.inputs)}"
+            )
         program = tube.program(call.nodes)
         results = []
         for wire, values in zip(call.epochs, call.inputs, strict=True):
@@ -181,9 +186,12 @@ def _named(error: BaseException) -> str | None:
 
 
 def _epoch(wire: Any) -> Epoch:
-    if isinstance(wire, (list, tuple)):
-        return Epoch.from_wire([part if isinstance(part, int) else tuple(part) for part in wire])
-    return Epoch.from_wire(wire)
+    try:
+        if isinstance(wire, (list, tuple)):
+            wire = [part if isinstance(part, int) else tuple(part) for part in wire]
+        return Epoch.from_wire(wire)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DecodeError(f"{wire!r:.80} is no epoch in upstream's wire form") from error
 
 
 def _plain(value: Any) -> bool:
