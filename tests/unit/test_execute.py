@@ -7,6 +7,7 @@ import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import noob_cloud_testnodes as nodes
@@ -14,6 +15,8 @@ import pytest
 from noob_cloud_testtubes.case import chain, node, result
 
 from noob_cloud import codec
+from noob_cloud.cid import digest
+from noob_cloud.codec import cid_of
 from noob_cloud.exceptions import (
     CodeMismatchError,
     DecodeError,
@@ -408,3 +411,30 @@ def test_call_that_makes_no_sense(
     outcome = execute(StageCall(source.cid, ("a",), epochs, inputs), tubes=tubes)
     with pytest.raises(DecodeError, match=words):
         raise_outcome(outcome)
+
+
+def test_code_that_changed_under_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has loaded a module does not take its new file for what it runs."""
+    file = tmp_path / "noob_cloud_changing.py"
+    file.write_text("def f(value: int) -> int:\n    return value + 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = chain(
+        "changing", a={"type": "noob_cloud_changing.f", "depends": [{"value": "src.index"}]}
+    )
+    one, two = TubeSource.of(spec), TubeSource.of({**spec, "noob_id": "two"})
+    tubes = TubeCache()
+    tubes.add(one)
+    tubes.add(two)
+    old = one.code
+    assert execute(call_of(one, "a", inputs=[1], code=old), tubes=tubes).value == [(2,)]
+
+    file.write_text("def f(value: int) -> int:\n    return value + 200\n")
+    files = {"noob_cloud_changing": file, "noob_cloud_testnodes": Path(nodes.__file__)}
+    new = cid_of([[name, digest(path.read_bytes())] for name, path in files.items()])
+
+    outcome = execute(call_of(two, "a", inputs=[1], code=new), tubes=tubes)
+    with pytest.raises(CodeMismatchError, match="restart it"):
+        raise_outcome(outcome)
+    assert TubeSource.of({**spec, "noob_id": "three"}).code == old
+    sys.modules.pop("noob_cloud_changing")
+    assert TubeSource.of({**spec, "noob_id": "four"}).code == new

@@ -161,7 +161,8 @@ class TubeSource:
         """Name of the code: the cid over each module that is not noob's own and its source file.
 
         Two machines with the same tube and the same code give the same results. Modules are found
-        but not imported; one that is missing here counts as missing.
+        but not imported; one that is missing here counts as missing. Of one that this process has
+        loaded it is the file as it was then.
         """
         names = [name for name in self.modules if name.split(".")[0] not in ("noob", "builtins")]
         return cid_of([[name, _source_digest(name)] for name in names])
@@ -186,6 +187,7 @@ class TubeSource:
             self.check(allowed_modules)
         for type_, module in self._imports():
             _check_callable(type_, _resolve(type_, module))
+            _source_digest(module)  # of what has just been imported, whatever the file says later
         return load_tube(value["spec"], input=value["input"])
 
     def check(self, allowed_modules: Collection[str]) -> None:
@@ -382,6 +384,20 @@ def _source_digest(module: str) -> bytes | None:
     """Return the digest of a module's file; None if it is not found, b"" if it has no file."""
     loaded = sys.modules.get(module)
     spec = getattr(loaded, "__spec__", None) or _find_spec(module)
+    if loaded is None or spec is None:
+        return _digest_of(loaded, spec)
+    known = _loaded.get(module)
+    if known is None or known[0] is not spec:  # imported again, or reloaded
+        known = _loaded[module] = (spec, _digest_of(loaded, spec))
+    return known[1]
+
+
+_loaded: dict[str, tuple[Any, bytes | None]] = {}
+"""Digests of modules that are loaded, with the spec each was loaded by. A file may be changed
+afterwards: this process goes on with what it has, and must say so."""
+
+
+def _digest_of(loaded: Any, spec: Any) -> bytes | None:
     origin = getattr(spec, "origin", None) or getattr(loaded, "__file__", None)
     if origin is None:
         return None if spec is None else b""

@@ -148,7 +148,8 @@ def _run(
         if call.code is not None and tube.code != call.code:
             raise CodeMismatchError(
                 f"nodes {', '.join(call.nodes)} were planned with code {call.code}, but this "
-                f"worker has {tube.code}; install the same version of {', '.join(tube.modules)}",
+                f"worker has {tube.code}; install the same version of {', '.join(tube.modules)}, "
+                "and restart it",
                 wanted=call.code,
                 found=tube.code,
             )
