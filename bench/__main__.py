@@ -8,7 +8,8 @@ from pathlib import Path
 from time import perf_counter
 
 HERE = Path(__file__).parent
-PARTS = ("engine", "task_queue", "process", "codec", "coordinator", "durability")
+NATIVE = ("native_serializer", "native_scheduler", "native_event_store", "native_pool")
+PARTS = ("engine", "task_queue", "process", "codec", "coordinator", "durability", *NATIVE)
 
 
 def main() -> int:

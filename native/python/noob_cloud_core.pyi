@@ -1,6 +1,7 @@
 """The Rust core of noob-cloud: used by the package `noob_cloud` where it is installed."""
 
 from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
 from typing import Any, Self, final
 
 from typing_extensions import Buffer
@@ -10,6 +11,142 @@ from noob_cloud.codec.limits import Limits
 
 __version__: str
 INTERFACE: int
+
+# ---- scheduler
+
+@final
+class FastScheduler:
+    """Which nodes of a graph may run, for many epochs at once; thread safe.
+
+    Args:
+        nodes: their names, each once, or how many there are: then they are called 0, 1, 2 ...
+        edges: pairs (from, to) of nodes, or a buffer of unsigned 32 bit numbers, two for each.
+        scopes: the map around a node, for the nodes that run once for each of a map's items.
+        limit: epochs in flight at once, subepochs included.
+
+    Raises:
+        graphlib.CycleError: nodes wait for each other; its second argument is the cycle, the first
+            node again at its end.
+        KeyError, ValueError: a node is not there, or there twice; an edge jumps into another map.
+    """
+
+    def __new__(
+        cls,
+        nodes: int | Iterable[Any],
+        edges: Buffer | Iterable[tuple[Any, Any]],
+        *,
+        scopes: dict[Any, Any] | None = None,
+        limit: int = 1048576,
+    ) -> Self: ...
+    def __len__(self) -> int:
+        """How many nodes there are."""
+
+    @property
+    def edges(self) -> int:
+        """How many edges there are."""
+
+    @property
+    def in_flight(self) -> int:
+        """Epochs in flight, subepochs included."""
+
+    def topological_sort(self) -> list[Any]:
+        """Every node after all that it waits for: first come, first served."""
+
+    def levels(self) -> list[list[Any]]:
+        """Nodes in levels: each waits only for nodes of levels before its own."""
+
+    def add_epoch(self, epoch: int) -> None:
+        """Begin an epoch, a number below 2^63."""
+
+    def is_active(self, epoch: int) -> bool:
+        """Whether nodes of the epoch, or of its subepochs, have not ended."""
+
+    def end_epoch(self, epoch: int) -> bool:
+        """Forget an epoch and its subepochs; whether it was in flight."""
+
+    def get_ready(self, epoch: int, limit: int = ..., /) -> list[Any]:
+        """Hand out up to `limit` nodes that are ready; each is handed out once."""
+
+    def get_ready_within(self, epoch: int, limit: int = ..., /) -> list[tuple[int, Any]]:
+        """Hand out nodes of an epoch and of all its subepochs, each with its (sub)epoch."""
+
+    def done(self, epoch: int, nodes: Iterable[Any], /) -> None:
+        """Note that nodes that were handed out have ended, with all their signals."""
+
+    def done_and_ready(self, epoch: int, nodes: Iterable[Any], limit: int = ..., /) -> list[Any]:
+        """`done`, then `get_ready`, in one call."""
+
+    def expire(self, epoch: int, nodes: Iterable[Any], /) -> None:
+        """Note that nodes ended without a signal: what waits for them never runs.
+
+        A gather only stops waiting for the subepoch that they are of.
+        """
+
+    def expand(self, epoch: int, node: Any, items: int, /) -> range:
+        """Open a subepoch for each item of a map that was handed out, and end the map."""
+
+# ---- event store
+
+@final
+class FastEventStore:
+    """The events of many epochs, in slabs; those used least recently go to files; thread safe.
+
+    Args:
+        max_events: events in memory; over it whole epochs go to files. None: no bound.
+        folder: for the files; it is made where it is missing.
+        dumps: makes bytes of a tuple (columns, values), as `noob_cloud.codec.dumps` does.
+        loads: its inverse.
+
+    Raises:
+        OSError: a file cannot be written or read, or is not the one that was written.
+    """
+
+    def __new__(
+        cls,
+        *,
+        max_events: int | None = None,
+        folder: str | PathLike[str] | None = None,
+        dumps: Callable[[Any], bytes] | None = None,
+        loads: Callable[[bytes], Any] | None = None,
+    ) -> Self: ...
+    def __len__(self) -> int:
+        """How many events there are, in memory and in files."""
+
+    def column(self, node: str, signal: str, /) -> int:
+        """The number of a node's signal, the same each time."""
+
+    def columns(self) -> list[tuple[str, str]]:
+        """The node and the signal of each column."""
+
+    def add(self, epoch: int, column: int, value: Any, /) -> None:
+        """Add an event."""
+
+    def add_batch(self, epoch: int, column: int, values: Iterable[Any], /) -> None:
+        """Add many events of one epoch and column."""
+
+    def get(self, epoch: int, column: int, /) -> list[Any]:
+        """The events of one epoch and column, in the order they came."""
+
+    def get_batch(self, epochs: Sequence[int], column: int, /) -> list[list[Any]]:
+        """`get` of each epoch."""
+
+    def values(self, column: int, /) -> list[tuple[int, Any]]:
+        """Every event of one column with its epoch, by epoch."""
+
+    def events(self, epoch: int, /) -> list[tuple[int, Any]]:
+        """Every event of one epoch with its column, in the order they came."""
+
+    def clear(self, epoch: int, /) -> bool:
+        """Forget an epoch; whether it was there."""
+
+    def epochs(self) -> list[int]:
+        """The epochs that have events, in order."""
+
+    def cid(self, epoch: int, /) -> str | None:
+        """The content id of the file that holds an epoch; None while it is in memory."""
+
+    def stats(self) -> dict[str, int]:
+        """Events that are `resident` and `spilled`, and the `file_bytes` of these."""
 
 # ---- pool
 

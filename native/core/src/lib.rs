@@ -4,9 +4,11 @@
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub mod cores;
+pub mod event_store;
 pub mod frame;
 pub mod hash;
 pub mod msgpack;
 pub mod pool;
 pub mod refusal;
+pub mod scheduler;
 pub mod wire;

@@ -1,6 +1,8 @@
 //! `noob_cloud_core`: the Rust core of noob-cloud as a Python module. Bindings only.
 
+mod event_store;
 mod pool;
+mod scheduler;
 mod serializer;
 
 use pyo3::prelude::*;
@@ -13,7 +15,9 @@ const INTERFACE: u32 = 1;
 fn noob_cloud_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", noob_cloud_core_crate::VERSION)?;
     module.add("INTERFACE", INTERFACE)?;
+    event_store::register(module)?;
     pool::register(module)?;
+    scheduler::register(module)?;
     serializer::register(module)?;
     Ok(())
 }
