@@ -139,6 +139,23 @@ def test_raised_by_hand_is_retried_then_dead(queue: TaskQueue, source: TubeSourc
     assert error.node_id == "bad"  # type: ignore[attr-defined]
 
 
+def test_failures_are_logged_and_not_printed(
+    queue: TaskQueue,
+    source: TubeSource,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a program prints is its own: a runner's workers say what fails in their log."""
+    task_id = queue.submit_task("bad", 7, data=[3], max_retries=0)
+    with Worker(queue, source):
+        queue.wait_settled([task_id], timeout=20)
+
+    assert [r.getMessage().partition(" failed:")[0] for r in caplog.records] == [
+        f"task {task_id} (bad, epoch 7)"
+    ]
+    assert capsys.readouterr().out == ""
+
+
 def test_raised_in_a_run_is_an_outcome(queue: TaskQueue, source: TubeSource) -> None:
     """A run's task whose node raises is settled with the error, for its driver to raise."""
     task_id = queue.submit_task("bad", 0, data=stage(source, "bad", 3))

@@ -21,6 +21,7 @@ HEAVY = ("fastapi", "httpx", "boto3", "numpy", "distributed", "typer", "rich", "
         ("noob_cloud.codec, noob_cloud.blobs, noob_cloud.identity", (*HEAVY, "noob", "pydantic")),
         ("noob_cloud.queue", (*HEAVY, "noob", "pydantic")),
         ("noob_cloud.runner, noob_cloud.executors, noob_cloud.tubes", HEAVY),
+        ("noob_cloud.worker.claim, noob_cloud.worker.slots", (*HEAVY, "structlog", "pygments")),
     ],
 )
 def test_import_leaves_out_what_is_not_used(imported: str, left_out: tuple[str, ...]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from threading import Thread
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from noob_cloud import codec
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError, TubeNotFoundError
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     Drive = Callable[[Task, Stop], Reply | None]
     """Drives a run when the task is a run's driver task; None when it is not."""
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _TICK = 0.1
 
@@ -173,7 +172,7 @@ class ClaimLoop:
             self.stop()
         except TROUBLE as error:
             if not self._away:
-                _log.warning("the queue is away", worker_id=self.worker_id, error=str(error))
+                _log.warning("the queue of worker %s is away: %s", self.worker_id, error)
             self._away = True
         self._settler.release(self._holding.take(tasks, reserved=wanted))
         if self._away:

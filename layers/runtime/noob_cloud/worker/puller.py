@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from threading import Thread
 from typing import TYPE_CHECKING
-
-import structlog
 
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError
 from noob_cloud.worker.claim import ClaimLoop
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from noob_cloud.worker.settings import WorkerSettings
     from noob_cloud.worker.slots import Slots
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Puller:
@@ -65,7 +64,7 @@ class Puller:
             self._loop.run()
         except (AuthenticationError, ForbiddenError) as error:
             self._drivers.stop()
-            _log.error("the coordinator refuses this worker", error=str(error))
+            _log.error("the coordinator refuses this worker: %s", error)
 
     def stop(self) -> None:
         """Pull no more; hand runs back, let tasks end."""

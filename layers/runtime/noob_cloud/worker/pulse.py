@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import TYPE_CHECKING
-
-import structlog
 
 from noob_cloud.exceptions import LeaseLostError, TaskNotFoundError
 from noob_cloud.worker.settle import TROUBLE
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from noob_cloud.queue.interface import Queue
     from noob_cloud.worker.held import Held, Holding
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 _START_AFTER = 0.2
 """Seconds after which a task is told to be running; a shorter one is settled by then."""
@@ -63,13 +62,13 @@ class Pulse:
             self._holding.lose(held, "its lease is lost")
         except TROUBLE as error:
             held.told = False
-            _log.debug("not told", error=str(error))
+            _log.debug("the queue was not told that a task runs: %s", error)
 
     def _renew(self, held: list[Held]) -> None:
         try:
             reply = self._queue.heartbeat([one.task for one in held], lease_seconds=self._lease)
         except TROUBLE as error:
-            _log.debug("no heartbeat", error=str(error))
+            _log.debug("no heartbeat: %s", error)
             return
         ours = {one.task.task_id: one for one in self._holding.all if one in held}
         for task_id in reply.lost:

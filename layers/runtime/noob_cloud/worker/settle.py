@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import structlog
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from noob_cloud.worker.held import Held, Holding
 
 _T = TypeVar("_T")
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 OUTAGE_SECONDS = 200.0
 """How long the queue may be away before a finished task's outcome is given up: three minutes of a
@@ -111,7 +111,9 @@ class Settler:
         else:
             error = f"noob_cloud.exceptions.DecodeError: {body.decode(errors='replace')}"
         task = held.task
-        _log.info("task failed", task_id=task.task_id, node_id=task.node_id, error=error)
+        _log.warning(
+            "task %s (%s, epoch %s) failed: %s", task.task_id, task.node_id, task.epoch, error
+        )
         self._holding.counts["failed"] += 1
         self._insist(lambda: self._queue.fail_task(task, error, traceback, retryable=retryable))
 
@@ -125,9 +127,9 @@ class Settler:
         try:
             return retrying(say)
         except RetryError as error:
-            _log.error("the queue stays away: outcomes are dropped", error=str(error))
+            _log.error("the queue stays away, so outcomes are dropped: %s", error)
         except (LeaseLostError, TaskNotFoundError):
             self._holding.counts["lost"] += 1
         except TROUBLE as error:
-            _log.error("the queue refuses", error=str(error))
+            _log.error("the queue refuses: %s", error)
         return None
