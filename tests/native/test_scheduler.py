@@ -79,6 +79,7 @@ def test_misuse_is_told():
     for work, error, said in (
         (lambda: made.add_epoch(0), ValueError, "in flight already"),
         (lambda: made.add_epoch(1), OverflowError, "there may be 1 epochs"),
+        (lambda: made.add_epoch(1 << 63), ValueError, "is not below 2"),
         (lambda: made.done(0, ["a"]), ValueError, "node a of epoch 0 has not been handed out"),
         (lambda: made.done(7, []), KeyError, "epoch 7"),
         (lambda: made.get_ready(7), KeyError, "epoch 7 is not in flight"),

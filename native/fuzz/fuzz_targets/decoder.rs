@@ -7,7 +7,12 @@ use noob_cloud_core::msgpack::{Reader, Token, check_items, validate};
 use noob_cloud_core::refusal::Limits;
 
 fuzz_target!(|data: &[u8]| {
-    let limits = Limits { total: 1 << 16, items: 1000, text: 1000, ..Limits::default() };
+    let limits = Limits {
+        total: 1 << 16,
+        items: 1000,
+        text: 1000,
+        ..Limits::default()
+    };
     if let Ok(found) = frame::parse(data, &limits) {
         body(&data[found.body.clone()]);
         let mut end = found.body.end;
@@ -21,7 +26,11 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn body(data: &[u8]) {
-    let limits = Limits { items: 20, text: 20, ..Limits::default() };
+    let limits = Limits {
+        items: 20,
+        text: 20,
+        ..Limits::default()
+    };
     let counted = check_items(data, &limits);
     let sound = validate(data, 50);
     if sound.is_ok() && data.len() <= 20 {

@@ -314,6 +314,9 @@ fn scheduler_error(py: Python<'_>, labels: &[Py<PyAny>], error: SchedulerError) 
         SchedulerError::EpochThere(epoch) => {
             PyValueError::new_err(format!("epoch {epoch} is in flight already"))
         }
+        SchedulerError::Reserved(epoch) => PyValueError::new_err(format!(
+            "epoch {epoch} is not below 2^63: numbers from there on are of subepochs"
+        )),
         SchedulerError::NoEpoch(epoch) => {
             PyKeyError::new_err(format!("epoch {epoch} is not in flight"))
         }

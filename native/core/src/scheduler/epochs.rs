@@ -16,6 +16,8 @@ pub enum SchedulerError {
     Graph(GraphError),
     /// The epoch is in flight already.
     EpochThere(u64),
+    /// Numbers from `FIRST_SUBEPOCH` on are given by the scheduler.
+    Reserved(u64),
     /// The epoch is not in flight.
     NoEpoch(u64),
     /// There are `limit` epochs in flight, subepochs included.
@@ -126,8 +128,11 @@ impl Scheduler {
     /// Begin an epoch.
     ///
     /// # Errors
-    /// It is in flight already, or too many are.
+    /// It is in flight already, too many are, or its number is one of subepochs.
     pub fn add_epoch(&mut self, epoch: u64) -> Result<(), SchedulerError> {
+        if epoch >= FIRST_SUBEPOCH {
+            return Err(SchedulerError::Reserved(epoch));
+        }
         if self.epochs.contains_key(&epoch) {
             return Err(SchedulerError::EpochThere(epoch));
         }

@@ -52,6 +52,8 @@ fn epochs_do_not_touch_each_other() {
     scheduler.add_epoch(0).unwrap();
     scheduler.add_epoch(1).unwrap();
     assert_eq!(scheduler.add_epoch(1), Err(SchedulerError::EpochThere(1)));
+    let reserved = Err(SchedulerError::Reserved(FIRST_SUBEPOCH));
+    assert_eq!(scheduler.add_epoch(FIRST_SUBEPOCH), reserved);
     assert_eq!(ready(&mut scheduler, 1), [0]);
     scheduler.done(1, &[0]).unwrap();
     assert_eq!(ready(&mut scheduler, 1), [1]);
