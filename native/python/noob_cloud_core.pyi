@@ -36,7 +36,7 @@ class FastScheduler:
         edges: Buffer | Iterable[tuple[Any, Any]],
         *,
         scopes: dict[Any, Any] | None = None,
-        limit: int = 1048576,
+        limit: int = ...,
     ) -> Self: ...
     def __len__(self) -> int:
         """How many nodes there are."""
