@@ -150,7 +150,8 @@ class GroupCommit:
                 self._by_itself(item)
         for item in batch:
             item.done = True
-            item.wake.release()
+            if not item.chosen:  # it is this thread's own; its lock may be open already
+                item.wake.release()
         if interrupt is not None:
             raise interrupt
 
