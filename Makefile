@@ -53,4 +53,5 @@ $(CORE): $(READY) $(RUST) native/install.py
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	$(BIN)/uv pip install --python .venv-bench/bin/python --require-hashes -r requirements/dev.txt -r requirements/bench.txt
 	$(BIN)/uv pip install --python .venv-bench/bin/python --no-deps -e .
+	@PATH="$(abspath .venv-bench/bin):$$PATH" VIRTUAL_ENV=$(abspath .venv-bench) .venv-bench/bin/python native/install.py
 	@touch $@
