@@ -28,6 +28,8 @@ class FastScheduler:
         graphlib.CycleError: nodes wait for each other; its second argument is the cycle, the first
             node again at its end.
         KeyError, ValueError: a node is not there, or there twice; an edge jumps into another map.
+        OverflowError: there are more than 2^26 nodes, 2^31 edges, 2^24 items of a map, or `limit`
+            epochs.
     """
 
     def __new__(
@@ -55,20 +57,29 @@ class FastScheduler:
     def levels(self) -> list[list[Any]]:
         """Nodes in levels: each waits only for nodes of levels before its own."""
 
-    def add_epoch(self, epoch: int) -> None:
+    def add_epoch(self, epoch: int, /) -> None:
         """Begin an epoch, a number below 2^63."""
 
-    def is_active(self, epoch: int) -> bool:
+    def reset(self, epoch: int, /) -> None:
+        """Begin an epoch that is in flight again, without what was handed out or ended of it."""
+
+    def is_active(self, epoch: int, /) -> bool:
         """Whether nodes of the epoch, or of its subepochs, have not ended."""
 
-    def end_epoch(self, epoch: int) -> bool:
-        """Forget an epoch and its subepochs; whether it was in flight."""
+    def end_epoch(self, epoch: int, /) -> bool:
+        """Forget an epoch and its subepochs; whether it was in flight.
+
+        Who gathers a subepoch does not wait for it any more.
+        """
 
     def get_ready(self, epoch: int, limit: int = ..., /) -> list[Any]:
         """Hand out up to `limit` nodes that are ready; each is handed out once."""
 
     def get_ready_within(self, epoch: int, limit: int = ..., /) -> list[tuple[int, Any]]:
-        """Hand out nodes of an epoch and of all its subepochs, each with its (sub)epoch."""
+        """Hand out nodes of an epoch and of all its subepochs, each with its (sub)epoch.
+
+        The epoch's own come first, then those of the subepoch that has been ready for longest.
+        """
 
     def done(self, epoch: int, nodes: Iterable[Any], /) -> None:
         """Note that nodes that were handed out have ended, with all their signals."""

@@ -43,12 +43,15 @@ def test_a_cycle_is_the_standard_library_s_error_and_says_the_way_around():
 @pytest.mark.parametrize(
     ("nodes", "edges", "error", "said"),
     [
-        (2, [(0, 2)], ValueError, "names node 2; there are 2"),
+        (2, [(0, 2)], KeyError, "no node is called 2"),
+        (2, [(-1, 0)], KeyError, "no node is called -1"),
+        (2, array("I", [0, 2]), ValueError, "names node 2; there are 2"),
         ("ab", [("a", "x")], KeyError, "no node is called x"),
         ("aa", [], ValueError, "two nodes are called a"),
         (2, array("I", [0]), ValueError, "two numbers for each, not 1"),
         (2, [(0, 1, 2)], ValueError, "length 2"),
         (-1, [], OverflowError, None),
+        ((1 << 26) + 1, [], OverflowError, "up to 2\\^26 nodes"),
         (2, 7, TypeError, None),
     ],
 )
@@ -106,6 +109,62 @@ def test_maps_and_gathers():
     assert made.get_ready_within(0) == []
     made.done(items[2], ["work"])
     assert made.get_ready_within(0, 5) == [(0, "gather")]
+
+
+def test_names_are_known_by_what_they_say():
+    """Equal names will do; the objects that were handed out are only found sooner."""
+    made = scheduler(["".join(("no", "de", str(n))) for n in range(3)], [("node0", "node1")])
+    made.add_epoch(0)
+    assert made.get_ready(0) == ["node0", "node2"]
+    assert made.done_and_ready(0, {"node0": None}) == ["node1"]
+    numbers = scheduler(1000, [(998, 999)])
+    numbers.add_epoch(0)
+    assert len(numbers.get_ready(0)) == 999
+    numbers.done(0, [int(str(number)) for number in range(998)])
+    assert numbers.done_and_ready(0, [998]) == [999]
+
+
+def test_an_epoch_begins_again():
+    made = scheduler()
+    made.add_epoch(3)
+    made.done(3, made.get_ready(3))
+    made.reset(3)
+    assert made.get_ready(3) == ["a"]
+    with pytest.raises(KeyError, match="epoch 4 is not in flight"):
+        made.reset(4)
+
+
+def test_an_item_waits_for_what_is_outside_of_its_map():
+    """What expired outside before the map was expanded keeps the items' dependents from running."""
+    edges = [("list", "map"), ("list", "side"), ("map", "work"), ("side", "work")]
+    made = scheduler(["list", "map", "side", "work"], edges, scopes={"work": "map"})
+    for expires in (True, False):
+        made.add_epoch(0)
+        made.done(0, made.get_ready(0))
+        assert made.get_ready(0) == ["map", "side"]
+        made.expire(0, ["side"]) if expires else made.done(0, ["side"])
+        items = made.expand(0, "map", 2)
+        ready = made.get_ready_within(0)
+        assert ready == ([] if expires else [(item, "work") for item in items])
+        assert made.is_active(0) is not expires
+        made.end_epoch(0)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "said"),
+    [
+        ({"a": "a"}, "node a is in its own scope"),
+        ({"b": "a", "c": "b", "d": "b"}, None),
+        ({"c": "a", "d": "b"}, "the edge c -> d leaves more than one scope"),
+    ],
+)
+def test_scopes_that_do_not_fit_are_told(scopes, said):
+    edges = [("a", "b"), ("b", "c"), ("c", "d")]
+    if said is None:
+        assert len(scheduler("abcd", edges, scopes=scopes)) == 4
+        return
+    with pytest.raises(ValueError, match=said):
+        scheduler("abcd", edges, scopes=scopes)
 
 
 def test_what_expires_takes_its_dependents_along():

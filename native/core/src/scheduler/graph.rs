@@ -9,6 +9,9 @@ use crate::cores::on_all_cores;
 /// From this many edges on, levels are found on all cores; below, one core is done sooner.
 pub const PARALLEL_EDGES: usize = 4_000_000;
 
+/// Most edges of a graph.
+pub const MAX_EDGES: usize = 1 << 31;
+
 /// Why there is no such graph, or no order of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GraphError {
@@ -19,10 +22,19 @@ pub enum GraphError {
         /// How many nodes there are.
         nodes: u32,
     },
-    /// There are more edges than 32 bits count.
+    /// There are more edges than `MAX_EDGES`.
     TooManyEdges(usize),
     /// These nodes wait for each other: each for the one before it, the first for the last.
     Cycle(Vec<u32>),
+    /// This node is in its own scope, or in more than `MAX_DEPTH`.
+    AroundItself(u32),
+    /// An edge leaves more than one scope at once, or goes from one into another beside it.
+    Sideways {
+        /// Where it begins.
+        from: u32,
+        /// Where it ends.
+        to: u32,
+    },
 }
 
 /// Edges in compressed form: those of node i go to `targets[starts[i]..starts[i + 1]]`.
@@ -39,9 +51,9 @@ impl Graph {
     /// Edges of one node keep their order. An edge that is given twice counts twice.
     ///
     /// # Errors
-    /// An edge names a node that is not there, or there are more than 2^32 - 1 edges.
+    /// An edge names a node that is not there, or there are more than `MAX_EDGES` edges.
     pub fn new(nodes: u32, edges: &[(u32, u32)]) -> Result<Self, GraphError> {
-        if u32::try_from(edges.len()).is_err() {
+        if edges.len() > MAX_EDGES {
             return Err(GraphError::TooManyEdges(edges.len()));
         }
         let size = nodes as usize;

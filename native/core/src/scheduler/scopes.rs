@@ -5,6 +5,9 @@ use super::graph::{Graph, GraphError};
 /// The scope of nodes outside of every map.
 pub const NO_SCOPE: u32 = u32::MAX;
 
+/// Most maps around a node.
+pub const MAX_DEPTH: usize = 64;
+
 /// How a node's end reaches one that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -19,10 +22,8 @@ pub(super) enum Way {
 /// The maps of a graph: the scope of a node is the map whose items it runs for.
 #[derive(Clone, Debug)]
 pub struct Scopes {
-    /// The map node around each node, or `NO_SCOPE`.
-    of: Vec<u32>,
-    /// Place of each node among those of its scope.
-    pub(super) local: Vec<u32>,
+    /// The map around each node, or `NO_SCOPE`, and its place among the nodes of that scope.
+    places: Vec<(u32, u32)>,
     /// The nodes of each map's scope, by the map's number; the last entry is of no map.
     members: Vec<Vec<u32>>,
     /// For each map: (node outside, node inside) of edges that come into its scope, directly.
@@ -35,7 +36,7 @@ impl Scopes {
     /// Sort the nodes of a graph into scopes.
     ///
     /// # Errors
-    /// A scope is no node of the graph, or lies around itself, or an edge leaves more than one map
+    /// A scope is no node of the graph, lies around itself, or is in more than `MAX_DEPTH` others, or an edge leaves more than one map
     /// at once or goes sideways into another map.
     pub fn new(graph: &Graph, of: Vec<u32>) -> Result<Self, GraphError> {
         let nodes = graph.nodes();
@@ -50,16 +51,16 @@ impl Scopes {
             return Err(GraphError::NoSuchNode { node: map, nodes });
         }
         let mut made = Self {
-            of,
-            local: vec![0; size],
+            places: of.into_iter().map(|map| (map, 0)).collect(),
             members: vec![Vec::new(); size + 1],
             incoming: vec![Vec::new(); size],
             outgoing: vec![Vec::new(); size],
         };
         for node in 0..nodes {
             made.check_ends(node)?;
-            let members = &mut made.members[slot(made.of[node as usize], size)];
-            made.local[node as usize] = u32::try_from(members.len()).unwrap_or(u32::MAX);
+            let scope = slot(made.of(node), size);
+            let members = &mut made.members[scope];
+            made.places[node as usize].1 = u32::try_from(members.len()).unwrap_or(u32::MAX);
             members.push(node);
         }
         for from in 0..nodes {
@@ -67,10 +68,12 @@ impl Scopes {
                 match made.way(from, to) {
                     Some(Way::Same) => {}
                     Some(Way::Inwards) => {
-                        made.incoming[made.of[to as usize] as usize].push((from, to));
+                        made.incoming[made.places[to as usize].0 as usize].push((from, to));
                     }
-                    Some(Way::Outwards) => made.outgoing[made.of[from as usize] as usize].push(to),
-                    None => return Err(GraphError::Cycle(vec![from, to])),
+                    Some(Way::Outwards) => {
+                        made.outgoing[made.places[from as usize].0 as usize].push(to);
+                    }
+                    None => return Err(GraphError::Sideways { from, to }),
                 }
             }
         }
@@ -80,20 +83,20 @@ impl Scopes {
     /// The map around a node, or `NO_SCOPE`.
     #[must_use]
     pub fn of(&self, node: u32) -> u32 {
-        self.of[node as usize]
+        self.places[node as usize].0
     }
 
-    /// Whether there are no maps.
-    pub(super) fn flat(&self) -> bool {
-        self.members
-            .last()
-            .is_none_or(|outside| outside.len() == self.of.len())
+    /// A node's place among those of a map's scope; None if it is not one of them.
+    #[inline]
+    pub(super) fn local(&self, map: u32, node: u32) -> Option<u32> {
+        let &(of, local) = self.places.get(node as usize)?;
+        (of == map).then_some(local)
     }
 
     /// The nodes that run for each item of a map (`NO_SCOPE`: once an epoch).
     #[must_use]
     pub fn members(&self, map: u32) -> &[u32] {
-        &self.members[slot(map, self.of.len())]
+        &self.members[slot(map, self.places.len())]
     }
 
     /// How the end of `from` reaches `to`; None if it cannot.
@@ -120,8 +123,8 @@ impl Scopes {
         while at != NO_SCOPE {
             at = self.of(at);
             steps += 1;
-            if steps > self.of.len() {
-                return Err(GraphError::Cycle(vec![node]));
+            if steps > MAX_DEPTH {
+                return Err(GraphError::AroundItself(node));
             }
         }
         Ok(())
