@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CORE := .venv/.core
+# uv says what it downloads and how many packages it installed; its line for each of them is left out
+UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed '/^ [-+~] /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
 
 .PHONY: help demo test check bench clean
@@ -40,18 +42,19 @@ clean: ## remove what was built and written, and the environments
 $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'
 	@echo "Installing into .venv: once, about a minute."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
-	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps -e .
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@$(call UV_INSTALL,--python $(BIN)/python --require-hashes -r requirements/dev.txt)
+	@$(call UV_INSTALL,--python $(BIN)/python --no-deps -e .)
 	@touch $@
 
 $(CORE): $(READY) $(RUST) native/install.py
 	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV=$(abspath .venv) $(BIN)/python native/install.py $@
 
 .venv-bench/.ready: $(READY) requirements/bench.txt
-	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	$(BIN)/uv pip install --python .venv-bench/bin/python --require-hashes -r requirements/dev.txt -r requirements/bench.txt
-	$(BIN)/uv pip install --python .venv-bench/bin/python --no-deps -e .
+	@echo "Installing the peers into .venv-bench: once."
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@$(call UV_INSTALL,--python .venv-bench/bin/python --require-hashes -r requirements/dev.txt -r requirements/bench.txt)
+	@$(call UV_INSTALL,--python .venv-bench/bin/python --no-deps -e .)
 	@PATH="$(abspath .venv-bench/bin):$$PATH" VIRTUAL_ENV=$(abspath .venv-bench) .venv-bench/bin/python native/install.py
 	@touch $@

@@ -106,7 +106,7 @@ def bar() -> Progress:
 
 
 def table(summaries: list[dict[str, Any]]) -> Table:
-    """What was found, a line for each picture."""
+    """What was found, a line for each picture, and the sum."""
     made = Table(box=None, header_style="bold", title_justify="left")
     for column in ("picture", "tiles", "found", "median area", "largest", "brightness"):
         made.add_column(column, justify="left" if column == "picture" else "right")
@@ -119,6 +119,9 @@ def table(summaries: list[dict[str, Any]]) -> Table:
             f"{row['largest_area']} px",
             f"{row['brightness']:g}",
         )
+    made.add_section()
+    total = [str(sum(row[key] for row in summaries)) for key in ("tiles", "count")]
+    made.add_row("in all", total[0], f"{total[1]} things", style="bold")
     return made
 
 

@@ -176,6 +176,14 @@ class UnavailableError(CoordinatorError, ConnectionError):
     """The server could not be reached, or answers that it cannot serve now."""
 
 
+class LeaseTakenError(CoordinatorError, RuntimeError):
+    """Another coordinator holds the lease of this replica now."""
+
+
+class ReplicaError(CoordinatorError, RuntimeError):
+    """The replica cannot be copied or restored here."""
+
+
 class NoWorkerError(RunnerError, RuntimeError):
     """No worker that may run this task can be reached."""
 

@@ -9,6 +9,7 @@ import typer
 
 from noob_cloud import __version__
 from noob_cloud.cli.explain import explain, schema
+from noob_cloud.cli.replica import restore
 from noob_cloud.cli.run import run
 from noob_cloud.cli.screen import screen
 from noob_cloud.cli.serve import coordinator, worker
@@ -37,6 +38,7 @@ app.command()(status)
 app.command()(results)
 app.command()(cancel)
 app.command()(redrive)
+app.command()(restore)
 app.command()(schema)
 
 

@@ -5,7 +5,7 @@
 | 0 | it worked |
 | 1 | a task or node failed, or was cancelled |
 | 2 | the command, the tube, or what it names is wrong |
-| 3 | the coordinator, queue or workers cannot be reached |
+| 3 | the coordinator, queue or workers cannot be reached, or another coordinator took over |
 | 130 | interrupted with Ctrl-C |
 """
 
@@ -19,9 +19,11 @@ from noob_cloud.exceptions import (
     DatabaseDamagedError,
     DatabaseVersionError,
     ForbiddenError,
+    LeaseTakenError,
     NoobCloudError,
     NoWorkerError,
     PlanError,
+    ReplicaError,
     RunNotFoundError,
     TaskNotFoundError,
     TaskStateError,
@@ -38,13 +40,14 @@ _USAGE = (
     DatabaseVersionError,
     ForbiddenError,
     PlanError,
+    ReplicaError,
     RunNotFoundError,
     TaskNotFoundError,
     TaskStateError,
     TubeNotFoundError,
     TubeRefusedError,
 )
-_UNREACHABLE = (UnavailableError, NoWorkerError)
+_UNREACHABLE = (LeaseTakenError, NoWorkerError, UnavailableError)
 
 
 class UsageError(NoobCloudError):
@@ -60,10 +63,27 @@ def exit_code(error: BaseException) -> int:
     return UNREACHABLE if isinstance(error, _UNREACHABLE) else FAILED
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, on one line: of Pydantic's, each field with what is wrong in it."""
+    listed = getattr(error, "errors", None)
+    if callable(listed):
+        return "; ".join(_complaint(found) for found in listed())
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return " ".join(message.split())
+
+
+def _complaint(found: dict[str, Any]) -> str:
+    where = ".".join(map(str, found.get("loc", ())))
+    what = " ".join(str(found.get("msg", "")).split())
+    for prefix in ("Value error, ", "Assertion failed, "):
+        what = what.removeprefix(prefix)
+    what = what.strip(", ") or "is not valid"
+    return f"{where}: {what}" if where else what
+
+
 def sentence(error: BaseException) -> str:
     """The error on one line: for a node's own exception its type, and then where it was raised."""
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    message = " ".join(message.split())
+    message = reason(error)
     if not isinstance(error, NoobCloudError):
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__
     where = [line for note in getattr(error, "__notes__", ()) for line in _places(str(note))]

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from noob_cloud.cli import (
-    options,
-    values,
-)
-from noob_cloud.cli.errors import UsageError
+from noob_cloud.cli import options, values
+from noob_cloud.cli.errors import UsageError, reason
+from noob_cloud.cli.replica import tell
 from noob_cloud.cli.screen import screen
 from noob_cloud.cli.tube import describe
+from noob_cloud.exceptions import NoobCloudError
+
+
+class Ack(StrEnum):
+    """When a coordinator with a replica answers."""
+
+    REPLICATED = "replicated"
+    LOCAL = "local"
 
 
 def coordinator(
@@ -36,6 +44,23 @@ def coordinator(
     lease_seconds: Annotated[
         float, typer.Option(min=1, help="How long a worker may be silent before it loses a task.")
     ] = 60.0,
+    replica: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="NOOB_CLOUD_REPLICA",
+            help="s3://bucket/prefix[?endpoint_url=http://...]: keep the queue there too, and "
+            "begin with what is there.",
+        ),
+    ] = None,
+    ack: Annotated[
+        Ack | None,
+        typer.Option(
+            metavar="replicated|local",
+            envvar="NOOB_CLOUD_ACK",
+            help="With --replica, answer when it is in S3 (the default), or when it is in FILE.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a queue over HTTP, for clients that submit and workers that pull."""
     from noob_cloud.coordinator import (  # noqa: PLC0415 - loads FastAPI
@@ -43,6 +68,8 @@ def coordinator(
         serve,
     )
 
+    if ack is not None and replica is None:
+        raise UsageError("--ack is for a coordinator with --replica URL; this one has none")
     given: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -51,16 +78,21 @@ def coordinator(
         "token_file": token_file,
         "synchronous": "FULL" if durable else "NORMAL",
         "lease_seconds": lease_seconds,
+        "replica": replica,
+        "ack": None if ack is None else ack.value,
     }
     try:
         settings = CoordinatorSettings(**{k: v for k, v in given.items() if v is not None})
         settings.check_exposed()
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{token_file} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(reason(error)) from error
     generated = settings.tokens.generated
 
     def say(url: str) -> None:
-        screen.say(f"[green]noob-cloud coordinator[/] at {url}, with the queue {queue}")
+        where = f"the queue {queue}" if replica is None else f"the queue of {settings.replica}"
+        screen.say(f"[green]noob-cloud coordinator[/] at {url}, with {escape(where)}")
         screen.say(
             f"Its page: {url}/dashboard    Its routes, for those who send the token: {url}/docs"
         )
@@ -68,8 +100,11 @@ def coordinator(
             screen.say(f"No token was given. For today, shown once: NOOB_CLOUD_TOKEN={generated}")
 
     try:
-        serve(settings, on_start=say)
+        with tell(replica, settings.ack):
+            serve(settings, on_start=say)
     except OSError as error:
+        if isinstance(error, NoobCloudError):
+            raise
         raise UsageError(f"Cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
@@ -97,7 +132,9 @@ def worker(
         str | None, typer.Option(help="A tube to load at once; its modules are allowed.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address of its own routes.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of its own routes; 0: any free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of its own routes; 0: any free one.")
+    ] = 0,
     threads: Annotated[
         bool, typer.Option("--threads", help="Run nodes in threads instead of processes.")
     ] = False,
@@ -108,6 +145,9 @@ def worker(
         from noob_cloud.worker.pull import default_worker_id  # noqa: PLC0415 - loads the worker
 
         name = worker_id or default_worker_id()
+        loaded = None if tube is None else describe(tube)
+        if not Path(queue).exists():
+            screen.say(f"There was no queue file {queue}: an empty one is made.")
         screen.say(f"[green]noob-cloud worker {name}[/] pulls from {queue}; Ctrl-C ends it")
         counts = _pull(
             queue,
@@ -117,7 +157,7 @@ def worker(
             max_tasks=max_tasks or os.cpu_count() or 1,
             allowed_modules=allow_module or None,
             isolate=not threads,
-            tube=None if tube is None else describe(tube),
+            tube=loaded,
         )
         done = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "none came"
         screen.say(f"Ended. Tasks: {done}")

@@ -12,7 +12,8 @@ import uvicorn
 
 from noob_cloud.coordinator.app import create_app
 from noob_cloud.coordinator.connection import Connection
-from noob_cloud.coordinator.durability import Durability, Guard, LeaseTakenError, Place
+from noob_cloud.coordinator.durability import Durability, Guard, Place
+from noob_cloud.exceptions import LeaseTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +37,9 @@ class _Server(uvicorn.Server):
         self.on_start: Callable[[int], None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop, on SIGTERM or Ctrl-C."""
+        """Begin to stop, on SIGTERM or Ctrl-C; once more changes nothing: the end is bounded."""
         super().handle_exit(sig, frame)
+        self.force_exit = False  # it would leave the file open, and log a traceback
         self._drain_soon()
 
     def leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from noob_cloud.identity import TokenBook
 
 MIB = 1 << 20
+_PLACE = re.compile(r"s3://[^/?\s]+")
 
 
 class CoordinatorSettings(BaseSettings):
@@ -75,6 +77,11 @@ class CoordinatorSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_replica(self) -> CoordinatorSettings:
+        if self.replica is not None and not _PLACE.match(self.replica):
+            raise ValueError(
+                f"The replica {self.replica!r} is no place like s3://bucket/prefix, perhaps with"
+                " ?endpoint_url=http://... behind it."
+            )
         if self.replica is not None and self.db_path is None:
             raise ValueError("A replica is of a file: give db_path, the place of the copy served.")
         return self

@@ -11,9 +11,10 @@ at once.
 
 from noob_cloud.coordinator.durability.barrier import Barrier, Guard
 from noob_cloud.coordinator.durability.keeper import Durability
-from noob_cloud.coordinator.durability.lease import Lease, LeaseTakenError
-from noob_cloud.coordinator.durability.litestream import Litestream, ReplicaError, restore
+from noob_cloud.coordinator.durability.lease import Lease
+from noob_cloud.coordinator.durability.litestream import Litestream, restore
 from noob_cloud.coordinator.durability.place import Place
+from noob_cloud.exceptions import LeaseTakenError, ReplicaError
 
 __all__ = [
     "Barrier",

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, Self
 from noob_cloud.blobs.s3 import S3Store
 from noob_cloud.coordinator.durability import litestream
 from noob_cloud.coordinator.durability.barrier import Barrier
-from noob_cloud.coordinator.durability.lease import Lease, LeaseTakenError, Terms
-from noob_cloud.coordinator.durability.litestream import Litestream, ReplicaError
-from noob_cloud.exceptions import UnavailableError
+from noob_cloud.coordinator.durability.lease import Lease, Terms
+from noob_cloud.coordinator.durability.litestream import Litestream
+from noob_cloud.exceptions import LeaseTakenError, ReplicaError, UnavailableError
 from noob_cloud.queue.database import connect
 
 if TYPE_CHECKING:
@@ -163,8 +163,11 @@ class Durability:
         self.path.parent.mkdir(parents=True, mode=0o700)
         earlier = [number for number in self.place.marked() if number < self.epoch]
         if earlier:
+            _log.info("restoring epoch %d of %s", earlier[-1], self.place)
             litestream.restore(self.place, earlier[-1], self.path)
             self._outlast(before)
+        else:
+            _log.info("nothing is in %s yet: beginning with an empty queue", self.place)
         connect(self.path).close()  # a new file gets its tables; a restored one is looked at
         copying = Litestream(self.path, self.place, self.epoch, kept_hours=self._kept_hours)
         copying.start()
@@ -176,6 +179,7 @@ class Durability:
                 " slow or away."
             )
         self.place.mark(self.epoch)
+        _log.info("epoch %d is copied whole and begins", self.epoch)
 
     def _outlast(self, before: Terms | None) -> None:
         """Give every lease that was alive when the last coordinator was the outage on top."""

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from noob_cloud.exceptions import CoordinatorError, UnavailableError
+from noob_cloud.exceptions import LeaseTakenError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 NAME: Final = "lease.json"
 MARGIN: Final = 1.25
 """How much longer a successor waits than the holder trusts: clocks may run so much apart."""
-
-
-class LeaseTakenError(CoordinatorError, RuntimeError):
-    """Another coordinator holds the lease of this replica now."""
 
 
 def boot_clock() -> float:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from noob_cloud.exceptions import CoordinatorError, UnavailableError
+from noob_cloud.exceptions import ReplicaError, UnavailableError
 
 if TYPE_CHECKING:
     from noob_cloud.coordinator.durability.place import Place
@@ -36,10 +36,6 @@ _DIE_WITH_PARENT: Final = (
     " os.execv(sys.argv[2], sys.argv[2:])"
 )
 """A process that becomes another, which dies when its parent does."""
-
-
-class ReplicaError(CoordinatorError, RuntimeError):
-    """Litestream could not do what was asked."""
 
 
 class Litestream:
