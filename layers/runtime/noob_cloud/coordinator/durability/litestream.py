@@ -29,6 +29,8 @@ _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 35.0
 _MAX_ANSWER: Final = 1 << 16
 _OK: Final = 200
+_LEFT_OVER: Final = ("", "-wal", "-shm", ".tmp", ".tmp-wal", ".tmp-shm")
+"""Endings of the files that a restore writes: others beside its target are somebody else's."""
 _DIE_WITH_PARENT: Final = (
     "import ctypes, os, signal, sys;"
     " ctypes.CDLL(None).prctl(1, signal.SIGKILL);"
@@ -203,8 +205,8 @@ def restore(
     finally:
         config.unlink()
     if done.returncode:
-        for left in target.parent.glob(f"{target.name}*"):
-            left.unlink()
+        for ending in _LEFT_OVER:
+            target.with_name(target.name + ending).unlink(missing_ok=True)
         said = (done.stderr or done.stdout).strip()[-1000:]
         raise ReplicaError(f"Epoch {epoch} of {place} cannot be restored: {said}")
     found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
