@@ -22,7 +22,13 @@ from noob_cloud.coordinator.statements import SQL
 from noob_cloud.coordinator.upkeep import keep_on
 from noob_cloud.coordinator.waiting import Claims
 from noob_cloud.coordinator.writer import Writer
-from noob_cloud.exceptions import ConflictError, LeaseLostError, QueueError, TaskStateError
+from noob_cloud.exceptions import (
+    ConflictError,
+    LeaseLostError,
+    QueueError,
+    RunNotFoundError,
+    TaskStateError,
+)
 from noob_cloud.identity import Identity
 from noob_cloud.queue import Clock
 from noob_cloud.task import TaskStatus
@@ -302,3 +308,35 @@ def test_claim_whose_answer_was_lost(tmp_path: Path) -> None:
             assert (await app.frame("anna", "/heartbeats", held, wire.Beaten, **at)).lost == []
 
     asyncio.run(main())
+
+
+def test_runs_are_forgotten_when_they_ended_long_ago(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of results at a time, from the end, and no run that is open or ended lately."""
+    monkeypatch.setattr(module, "_PAGE", 2)
+    runs = runs_of(desk)
+    who = Identity("anna", "worker")
+    now = desk.clock_now()
+    runs.add(driver(run_id="old"), "ci", now)
+    (lot,) = desk.claim_lots(
+        wire.Ask("a", 1, [wire.DRIVE_TAG], accept_untagged=False),
+        frozenset({wire.DRIVE_TAG}),
+        who.badge,
+    )
+    posted = [wire.pack(i) for i in range(3)]
+    runs.add_results("old", wire.Posted(runs.get("old").task_id, lot.token, 0, posted), who)
+    for name in ("late", "open"):
+        runs.add(driver(run_id=name), "ci", now)
+    runs.cancel("old", now)
+    runs.cancel("late", now + 60.0)
+
+    assert not runs.forget_one(now)
+    assert runs.forget_one(now + 1.0)
+    results, _ = runs.results("old", 0, 9)
+    assert [result.position for result in results] == [0]
+    assert runs.forget_one(now + 1.0)
+    assert not runs.forget_one(now + 1.0)
+    with pytest.raises(RunNotFoundError):
+        runs.get("old")
+    assert {run.run_id for run in runs.latest(9)} == {"late", "open"}

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS run (
 );
 CREATE INDEX IF NOT EXISTS run_created ON run (created_at DESC);
 CREATE INDEX IF NOT EXISTS run_open ON run (task_id) WHERE status IS NULL;
+CREATE INDEX IF NOT EXISTS run_ended ON run (finished_at) WHERE status IS NOT NULL;
 CREATE TABLE IF NOT EXISTS run_result (
     run_id TEXT NOT NULL,
     position INTEGER NOT NULL CHECK (position >= 0),
@@ -103,10 +104,21 @@ WHERE task_id = ?;
 -- name: run_state
 SELECT task_id, status FROM run WHERE run_id = ?;
 
+-- name: old_run
+SELECT run_id FROM run WHERE status IS NOT NULL AND finished_at < ?
+ORDER BY finished_at LIMIT 1;
+
+-- name: drop_run
+DELETE FROM run WHERE run_id = ?;
+
 -- ---- results
 
 -- name: add_result
 INSERT OR IGNORE INTO run_result (run_id, position, cid, frame) VALUES (?, ?, ?, ?);
+
+-- name: drop_results
+DELETE FROM run_result
+WHERE rowid IN (SELECT rowid FROM run_result WHERE run_id = ? ORDER BY position DESC LIMIT ?);
 
 -- name: results
 SELECT position, cid, frame FROM run_result

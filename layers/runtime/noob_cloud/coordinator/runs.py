@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _INLINE: Final = 64 * 1024
 """Results above this many bytes go to the blob store."""
 _PAGE: Final = 1_000
-"""Tasks of a run that are cancelled in one transaction."""
+"""Tasks of a run that are cancelled, or results that are forgotten, in one transaction."""
 _STATES: Final = {
     TaskStatus.CLAIMED: "running",
     TaskStatus.RUNNING: "running",
@@ -236,6 +236,22 @@ class Runs:
             for task_id in found:
                 ledger.execute(SQL.reopen_run, (task_id,))
             return found
+
+        return self._desk.transact(work)
+
+    def forget_one(self, before: float) -> bool:
+        """Forget a run that ended before a time, or a page of its results; say if there was one.
+
+        Blobs that only its results named are collected later.
+        """
+
+        def work(ledger: Ledger) -> bool:
+            row = ledger.execute(SQL.old_run, (before,)).fetchone()
+            if row is None:
+                return False
+            if ledger.execute(SQL.drop_results, (row[0], _PAGE)).rowcount < _PAGE:
+                ledger.execute(SQL.drop_run, row)
+            return True
 
         return self._desk.transact(work)
 

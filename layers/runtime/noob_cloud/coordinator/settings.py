@@ -70,6 +70,8 @@ class CoordinatorSettings(BaseSettings):
     """How often a run may lose its driver before it fails."""
     run_timeout: float = Field(default=7 * 86_400.0, gt=0)
     """Longest time that one driver may drive a run, in seconds."""
+    runs_kept_hours: float = Field(default=30 * 24.0, ge=1.0)
+    """How long a run that ended is known, with its results, in hours."""
     drain_seconds: float = Field(default=10.0, ge=0)
     """How long requests may take to end when the coordinator shuts down."""
     client_clock: bool = False
