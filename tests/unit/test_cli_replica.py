@@ -281,14 +281,25 @@ def test_a_coordinator_says_that_it_answers_earlier(served, capsys):
     assert "in the local file, which S3 follows." in said(capsys)
 
 
-def test_the_log_is_as_before_when_a_coordinator_has_ended():
+def test_a_queue_file_that_is_not_read_is_named(here: Path, served, capsys):
+    """Somebody who adds a replica to a coordinator would miss what is in its file."""
+    assert run_app(["coordinator", "--replica", PLACE]) == 0
+    assert "is not read" not in said(capsys)
+    (here / "noob-cloud.db").touch()
+    assert run_app(["coordinator", "--replica", PLACE]) == 0
+    assert "noob-cloud.db is not read: the queue is what the replica holds." in said(capsys)
+    assert run_app(["coordinator"]) == 0
+    assert "is not read" not in said(capsys)
+
+
+def test_the_log_is_as_before_when_a_coordinator_has_ended(here: Path):
     """Who uses the logger beside the command line sees none of this."""
     logger = logging.getLogger("noob_cloud.coordinator.durability")
     before = (logger.level, logger.propagate, list(logger.handlers))
-    with tell(PLACE, "replicated"):
+    with tell(PLACE, "replicated", here / "q.db"):
         assert logger.level == logging.INFO
     assert (logger.level, logger.propagate, list(logger.handlers)) == before
-    with tell(None, "replicated"):
+    with tell(None, "replicated", here / "q.db"):
         assert (logger.level, logger.propagate, list(logger.handlers)) == before
 
 

@@ -34,8 +34,14 @@ class _Teller(logging.Handler):
 
 
 @contextmanager
-def tell(replica: str | None, ack: str) -> Generator[None, None, None]:
-    """Say on the screen what a coordinator with a replica waits for, restores and serves."""
+def tell(replica: str | None, ack: str, queue: Path) -> Generator[None, None, None]:
+    """Say on the screen what a coordinator with a replica waits for, restores and serves.
+
+    Args:
+        replica: its place, or None.
+        ack: when it answers.
+        queue: the file that it would serve without a replica.
+    """
     if replica is None:
         yield
         return
@@ -48,6 +54,11 @@ def tell(replica: str | None, ack: str) -> Generator[None, None, None]:
         f"Replica {escape(replica)}: an answer leaves when its commit is "
         + ("in S3." if ack == "replicated" else "in the local file, which S3 follows.")
     )
+    if queue.exists():
+        screen.say(
+            f"[yellow]The file {escape(str(queue))} is not read: the queue is what the replica"
+            " holds.[/]"
+        )
     try:
         yield
     finally:

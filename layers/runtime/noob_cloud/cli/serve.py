@@ -100,7 +100,7 @@ def coordinator(
             screen.say(f"No token was given. For today, shown once: NOOB_CLOUD_TOKEN={generated}")
 
     try:
-        with tell(replica, settings.ack):
+        with tell(replica, settings.ack, queue):
             serve(settings, on_start=say)
     except OSError as error:
         if isinstance(error, NoobCloudError):
