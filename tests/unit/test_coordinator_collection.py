@@ -53,8 +53,8 @@ class Store(FolderStore):
         self._reach("before it is removed")
         return super().delete(name, stored_before=stored_before)
 
-    def _new(self) -> Path:
-        made = super()._new()
+    def _new(self, prefix: str = "") -> Path:
+        made = super()._new(prefix)
         self._reach("while it is removed")
         return made
 

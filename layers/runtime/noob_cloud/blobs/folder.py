@@ -1,7 +1,8 @@
 """Blobs in a folder: one file each, written whole or not at all.
 
 blobs/k2/bafkr4ik2...   the blob, in a subfolder by the first characters of its digest
-blobs/.new/             files being written; what a crash leaves there is never read
+blobs/.new/             files being written, or being removed; what a crash leaves there is never
+                        read, and is mended an hour later by whoever lists the blobs
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderStore"]
 
+_NEW = ".new"
+_ABANDONED = 3600.0
+"""Seconds after which nobody is still writing or removing a file."""
 _SHARD = slice(7, 9)
 """The characters of a cid after its constant prefix: 1,024 subfolders."""
 
@@ -86,6 +91,7 @@ class FolderStore:
         """Yield every blob; one that goes meanwhile may be left out."""
         if not self.root.exists():
             return
+        self._mend()
         for shard in os.scandir(self.root):
             if not shard.is_dir() or shard.name.startswith("."):
                 continue
@@ -102,7 +108,7 @@ class FolderStore:
             return _unlink(path)
         # moved aside first: a `put` that finds the file gone writes it anew, and one that had just
         # touched it is seen here
-        aside = self._new()
+        aside = self._new(f"{cid}.")
         try:
             path.rename(aside)
         except FileNotFoundError:
@@ -116,10 +122,26 @@ class FolderStore:
         parse_cid(name)  # also what keeps "../" out
         return self.root / name[_SHARD] / name
 
-    def _new(self) -> Path:
-        folder = self.root / ".new"
+    def _new(self, prefix: str = "") -> Path:
+        folder = self.root / _NEW
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / uuid4().hex
+        return folder / f"{prefix}{uuid4().hex}"
+
+    def _mend(self) -> None:
+        """Undo what was under way when a process was killed: writes, and half of a removal."""
+        before = time() - _ABANDONED
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self.root / _NEW):
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_ctime < before:
+                        self._put_back(Path(entry.path))
+
+    def _put_back(self, aside: Path) -> None:
+        cid = aside.name.partition(".")[0]
+        if is_cid(cid) and not self._path(cid).exists():
+            aside.replace(self._path(cid))
+        else:
+            _unlink(aside)
 
     def _write(
         self, path: Path, parts: Sequence[bytes | bytearray | memoryview], now: float | None

@@ -90,9 +90,13 @@ class Upkeep:
             await asyncio.sleep(_CLEANUP_SECONDS)
             await service.do(service.desk.cleanup)
             await service.do(lambda: service.records.forget_requests(time() - REQUESTS_KEPT))
-            before = time() - service.settings.runs_kept_hours * 3600.0
-            while await service.do(lambda: service.runs.forget_one(before)):  # noqa: B023 - awaited
-                await asyncio.sleep(0)  # others have their turn
+            await self._forget_runs(time() - service.settings.runs_kept_hours * 3600.0)
+
+    async def _forget_runs(self, before: float) -> None:
+        service = self._coordinator
+        more = True
+        while more:  # a page at a time: others have their turn
+            more = await service.do(lambda: service.runs.forget_one(before))
 
     async def _collect(self) -> None:
         service = self._coordinator
