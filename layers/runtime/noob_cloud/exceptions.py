@@ -172,6 +172,10 @@ class ForbiddenError(CoordinatorError, PermissionError):
     """The token's role does not allow this."""
 
 
+class RoutingError(CoordinatorError, ValueError):
+    """No pool may run the task."""
+
+
 class UnavailableError(CoordinatorError, ConnectionError):
     """The server could not be reached, or answers that it cannot serve now."""
 
