@@ -214,6 +214,32 @@ def test_run_shows_a_table(cli):
     assert "25 results" in err
 
 
+def test_one_is_not_many(cli):
+    """What is counted is named as one says it."""
+    assert "1 result in" in cli("run", "tube.yaml", "-n", "1")[2]
+    assert "1 of 3 nodes may run elsewhere, in 1 stage;" in cli("explain", "tube.yaml")[2]
+    assert (
+        "0 tasks are ready again"
+        in cli("submit", "--task", "x", "--queue", "q.db")[2]
+        + cli("redrive", "--all", "--queue", "q.db")[2]
+    )
+
+
+def test_names_are_shown_as_they_are(cli, here: Path):
+    """A bracket in a path or a name is no markup of the screen's."""
+    tube, queue = "[b]odd/tube.yaml", "[b]q.db"
+    (here / tube).parent.mkdir()
+    (here / "tube.yaml").rename(here / tube)
+
+    for words in (["run", tube, "-n", "1", "-o", "[i]r.json"], ["explain", tube]):
+        code, out, err = cli(*words)
+        assert code == 0, err
+        assert "-> [i]r.json" in err or f"Plan of {tube}" in out
+    assert cli("submit", "--task", "[red]x", "--queue", queue)[0] == 0
+    code, out, _ = cli("status", "--queue", queue)
+    assert (code, queue in out) == (0, True)
+
+
 def test_run_writes_results_to_a_file(cli, ask, here: Path):
     """`--output` takes the results; standard output does not repeat them."""
     code, out, _ = cli("run", "tube.yaml", "-n", "3", "-o", "r.jsonl")
@@ -288,6 +314,11 @@ def test_a_dead_task_comes_back_and_is_cancelled(ask, cli):
     assert "line 1" in err
     assert "no paper" in cli("status", *where)[1]
 
+    assert f"1 task is ready again: {id_}" in cli("redrive", id_, *where)[2]
+    with TaskQueue(persistent=True, db_path="q.db") as queue:
+        task = queue.claim_task("w1")
+        assert task is not None
+        queue.fail_task(task, "no paper")
     assert ask("redrive", "--all", *where) == {"redriven": [int(id_)]}
     assert ask("cancel", id_, *where) == {"cancelled": {id_: True}}
     assert ask("cancel", id_, *where) == {"cancelled": {id_: False}}

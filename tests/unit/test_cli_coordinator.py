@@ -145,6 +145,20 @@ def test_results_of_a_run(fake, capsys):
     assert fake.made.patience < 10
 
 
+def test_many_results_of_a_run_are_not_all_shown(fake, monkeypatch: pytest.MonkeyPatch, capsys):
+    """A screen gets the first ones and how many more there are; a program gets them all."""
+    monkeypatch.setattr(FakeClient, "run_results", lambda *_: list(range(100, 3100)))
+
+    assert run_app(["results", "run-1"]) == 0
+    out, err = capsys.readouterr()
+    assert "119" in out
+    assert "120" not in out
+    assert "... and 2,980 more; --output FILE or --json has them all" in err
+    assert "3,000 results" in err
+    assert run_app(["results", "run-1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 3000
+
+
 def test_results_of_a_failed_run(fake, monkeypatch: pytest.MonkeyPatch, capsys):
     """Exit code 1, the results so far, the error and its traceback; one document with --json."""
     failed = state(status="failed", done=1, error="ValueError: no", traceback="Traceback: far away")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from noob_cloud.cli import options, tube
 from noob_cloud.cli.screen import screen
+from noob_cloud.cli.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +41,8 @@ def explain(
     remote = sum(row.where == "remote" for row in rows)
     stages = len({row.stage for row in rows if row.where == "remote"})
     screen.say(
-        f"[green]{remote} of {len(rows)} nodes[/] may run elsewhere, in {stages} stages; "
-        "the others run where the runner runs."
+        f"[green]{remote} of {counted(len(rows), 'node')}[/] may run elsewhere, in "
+        f"{counted(stages, 'stage')}; the others run where the runner runs."
     )
     screen.say(_native())
 
@@ -70,7 +71,9 @@ def schema(
 
 def _table(title: str, rows: Sequence[Any]) -> Table:
     tagged = any(row.affinity or row.required for row in rows)
-    made = Table(title=f"Plan of {title}", title_justify="left", header_style="bold", box=None)
+    made = Table(
+        title=Text(f"Plan of {title}"), title_justify="left", header_style="bold", box=None
+    )
     for column in ("node", "kind", "how", "where", "stage", *(["tags"] if tagged else []), "why"):
         made.add_column(column, overflow="fold", no_wrap=column not in ("why", "tags"))
     for row in rows:

@@ -114,8 +114,9 @@ def restore(
         screen.emit(told | {"bytes": output.stat().st_size})
         return
     when = "" if stamp is None else f" at {stamp}"
-    screen.say(f"[green]Restored epoch {chosen}[/] of {escape(str(place))}{when} to {output}")
-    screen.say(f"noob-cloud status --queue {output}")
+    to = escape(str(output))
+    screen.say(f"[green]Restored epoch {chosen}[/] of {escape(str(place))}{when} to {to}")
+    screen.say(f"noob-cloud status --queue {to}")
 
 
 def _moment(text: str) -> datetime:

@@ -9,19 +9,19 @@ from pathlib import Path  # noqa: TC003 - Typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
+from rich.markup import escape
 
 from noob_cloud.cli import options, tube, values
 from noob_cloud.cli.errors import INTERRUPTED
 from noob_cloud.cli.feed import read_feed, write_results
 from noob_cloud.cli.runners import Balancing, RunnerName, Settings, open_runner
-from noob_cloud.cli.screen import screen, table
+from noob_cloud.cli.screen import results as show_results
+from noob_cloud.cli.screen import screen
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from noob_cloud.cli.screen import Bar
-
-_SHOWN = 20
 
 
 def run(
@@ -98,9 +98,10 @@ def run(
         screen.emit(report | ({"output": output} if output else {"results": results}))
     else:
         if output is None:
-            _show(results)
-        where = f" -> {output}" if output else ""
-        screen.say(f"[green]{len(results)} results[/] in {seconds:.1f} s by {name}{where}")
+            show_results(results)
+        where = f" -> {escape(str(output))}" if output else ""
+        count = values.counted(len(results), "result")
+        screen.say(f"[green]{count}[/] in {seconds:.1f} s by {name}{where}")
     if interrupt.seen:
         screen.say("Interrupted: these are the results so far.")
         raise typer.Exit(INTERRUPTED)
@@ -130,14 +131,6 @@ def _epoch_counter(bar: Bar) -> Any:
             bar.advance()
 
     return count
-
-
-def _show(results: list[Any]) -> None:
-    rows = [[index, values.short(result)] for index, result in enumerate(results[:_SHOWN])]
-    if rows:
-        screen.out.print(table("", ["#", "result"], rows))
-    if len(results) > _SHOWN:
-        screen.say(f"... and {len(results) - _SHOWN} more; --output FILE or --json has them all")
 
 
 @dataclass

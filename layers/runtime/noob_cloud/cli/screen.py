@@ -28,11 +28,15 @@ from rich.progress import (
 from rich.table import Table
 
 from noob_cloud.cli import errors
-from noob_cloud.cli.values import plain
+from noob_cloud.cli.values import plain, short
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from typing import TextIO
+
+
+_SHOWN = 20
+"""Results that a person is shown."""
 
 
 @dataclass
@@ -103,7 +107,7 @@ class Screen:
         console = self.err
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -131,13 +135,22 @@ class Bar:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table of plain text: what comes from a tube or a task is never read as markup."""
-    made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+    """A table of plain text: what comes from a tube, a task or a path is never read as markup."""
+    made = Table(title=escape(title) or None, title_justify="left", header_style="bold", box=None)
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
     return made
+
+
+def results(found: Sequence[Any]) -> None:
+    """Show results to a person, the first of many."""
+    if found:
+        rows = [(index, short(result)) for index, result in enumerate(found[:_SHOWN])]
+        screen.out.print(table("", ("#", "result"), rows))
+    if len(found) > _SHOWN:
+        screen.say(f"... and {len(found) - _SHOWN:,} more; --output FILE or --json has them all")
 
 
 screen = Screen()

@@ -147,8 +147,10 @@ def worker(
         name = worker_id or default_worker_id()
         loaded = None if tube is None else describe(tube)
         if not Path(queue).exists():
-            screen.say(f"There was no queue file {queue}: an empty one is made.")
-        screen.say(f"[green]noob-cloud worker {name}[/] pulls from {queue}; Ctrl-C ends it")
+            screen.say(f"There was no queue file {escape(queue)}: an empty one is made.")
+        screen.say(
+            f"[green]noob-cloud worker {escape(name)}[/] pulls from {escape(queue)}; Ctrl-C ends it"
+        )
         counts = _pull(
             queue,
             worker_id=name,

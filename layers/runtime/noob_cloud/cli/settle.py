@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from noob_cloud.cli import options  # noqa: TC001 - Typer reads the annotations
 from noob_cloud.cli.errors import UsageError
 from noob_cloud.cli.screen import screen
 from noob_cloud.cli.target import open_target, task_ids
+from noob_cloud.cli.values import counted
 
 
 def cancel(
@@ -32,7 +34,7 @@ def cancel(
         screen.emit({"cancelled": done})
         return
     for id_, cancelled in done.items():
-        screen.say(f"{id_}: {'cancelled' if cancelled else 'had ended before'}")
+        screen.say(f"{escape(id_)}: {'cancelled' if cancelled else 'had ended before'}")
 
 
 def redrive(
@@ -54,4 +56,6 @@ def redrive(
     if json:
         screen.emit({"redriven": brought})
         return
-    screen.say(f"[green]{len(brought)} tasks[/] are ready again" + (f": {brought}" if ids else ""))
+    be = "is" if len(brought) == 1 else "are"
+    which = f": {', '.join(map(str, brought))}" if ids and brought else ""
+    screen.say(f"[green]{counted(len(brought), 'task')}[/] {be} ready again{which}")

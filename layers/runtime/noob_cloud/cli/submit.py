@@ -12,6 +12,7 @@ from rich.markup import escape
 from noob_cloud.cli import options, tube, values
 from noob_cloud.cli.errors import FAILED, UsageError
 from noob_cloud.cli.feed import read_feed, write_results
+from noob_cloud.cli.screen import results as show_results
 from noob_cloud.cli.screen import screen, table
 from noob_cloud.cli.target import Target, open_target
 from noob_cloud.task import Task, TaskPriority, TaskStatus
@@ -148,7 +149,8 @@ def _say_submitted(name: str, made: int | str, target: Target, *, json: bool) ->
         screen.emit({name: made, "where": target.name})
     else:
         what = name.removesuffix("_id")
-        screen.say(f"[green]Submitted {what} {made}[/]; noob-cloud results {made} --wait")
+        shown = escape(str(made))
+        screen.say(f"[green]Submitted {what} {shown}[/]; noob-cloud results {shown} --wait")
 
 
 def _end_of_task(target: Target, task: Task, output: Path | None) -> None:
@@ -183,12 +185,12 @@ def _end_of_run(target: Target, run_id: str, output: Path | None) -> None:
         told = {"run": state, **({"output": output} if output else {"results": found})}
         screen.emit(told | _error_of(state))
     else:
-        if output is None and found:
-            rows = [(index, values.short(result)) for index, result in enumerate(found)]
-            screen.out.print(table("", ("#", "result"), rows))
+        if output is None:
+            show_results(found)
         if state.traceback:
             screen.err.print(state.traceback, markup=False)
-        screen.say(f"run {run_id} {state.status}: {len(found)} results")
+        count = values.counted(len(found), "result")
+        screen.say(f"run {escape(run_id)} {state.status}: {count}")
         if state.error:
             screen.err.print(f"[bold red]Error:[/] {escape(state.error)}", soft_wrap=True)
     if state.status in ("failed", "cancelled"):

@@ -85,6 +85,11 @@ def _object_to_plain(value: Any) -> Any:
     return repr(value)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 result`, `2,000 results`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def short(value: Any, *, width: int = 100) -> str:
     """The value on one line for a table, cut to `width` characters."""
     text = value if isinstance(value, str) else _outline(value)
