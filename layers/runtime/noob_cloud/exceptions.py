@@ -180,6 +180,10 @@ class UnavailableError(CoordinatorError, ConnectionError):
     """The server could not be reached, or answers that it cannot serve now."""
 
 
+class DeploymentNotFoundError(CoordinatorError, LookupError):
+    """Nothing of this name is deployed there."""
+
+
 class LeaseTakenError(CoordinatorError, RuntimeError):
     """Another coordinator holds the lease of this replica now."""
 

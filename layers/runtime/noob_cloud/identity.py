@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANY_TAG",
     "BADGE_BITS",
+    "TOKEN_HEADER",
     "TOKEN_VARIABLE",
     "Identity",
     "Role",
@@ -30,6 +31,8 @@ Role = Literal["client", "worker", "admin"]
 """A client submits and reads; a worker claims and settles; an admin may do everything."""
 ANY_TAG: Final = "*"
 """In an identity's tags: it may claim tasks of any tag that it asks for."""
+TOKEN_HEADER: Final = "Noob-Token"  # noqa: S105 - the name of a header
+"""Carries the token where `Authorization` carries a signature."""
 TOKEN_VARIABLE: Final = "NOOB_CLOUD_TOKEN"  # noqa: S105 - the name of a variable
 BADGE_BITS: Final = 32
 """Bits of an identity's badge."""

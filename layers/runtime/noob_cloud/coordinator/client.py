@@ -21,6 +21,7 @@ from noob_cloud.task import TaskPriority
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from noob_cloud.queue.bodies import Blobs
     from noob_cloud.task import Token
     from noob_cloud.tubes import TubeSource
 
@@ -36,6 +37,7 @@ class CoordinatorClient:
         token: bearer token; by default the environment's `NOOB_CLOUD_TOKEN`.
         patience: how long the coordinator may be away, in seconds.
         transport: instead of a new one.
+        blobs: the coordinator's blob store, where it can be reached without the coordinator.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class CoordinatorClient:
         *,
         patience: float = PATIENCE,
         transport: Transport | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         self._transport = transport or Transport(url, token=token, patience=patience)
-        self.queue = RemoteQueue(transport=self._transport)
+        self.queue = RemoteQueue(transport=self._transport, blobs=blobs)
         self.blobs = self.queue.blobs
 
     @property

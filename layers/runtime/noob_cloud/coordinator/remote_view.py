@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from noob_cloud.coordinator.transport import Reply, Transport
+    from noob_cloud.queue.bodies import Blobs
 
 _LONGEST_POLL: Final = 20.0
 """Seconds that one request waits; a longer wait is several requests."""
@@ -31,9 +32,9 @@ _PAGE: Final = 1_000
 class RemoteView:
     """Looks at the tasks of a coordinator, cancels and redrives them, limits their keys."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, blobs: Blobs | None = None) -> None:
         self._transport = transport
-        self.blobs = RemoteBlobs(transport)
+        self.blobs: Blobs = RemoteBlobs(transport) if blobs is None else blobs
         self._decoder = Decoder(self.blobs.get)
 
     @property

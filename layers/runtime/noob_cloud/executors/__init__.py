@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from noob_cloud.executors.http import HttpExecutor
     from noob_cloud.executors.process import ProcessExecutor
     from noob_cloud.executors.queue import QueueExecutor
+    from noob_cloud.executors.serverless import ServerlessExecutor
 
-__all__ = ["HttpExecutor", "ProcessExecutor", "QueueExecutor"]
+__all__ = ["HttpExecutor", "ProcessExecutor", "QueueExecutor", "ServerlessExecutor"]
 
 __getattr__ = from_homes(
     __name__,
@@ -19,5 +20,6 @@ __getattr__ = from_homes(
         "HttpExecutor": "noob_cloud.executors.http",
         "ProcessExecutor": "noob_cloud.executors.process",
         "QueueExecutor": "noob_cloud.executors.queue",
+        "ServerlessExecutor": "noob_cloud.executors.serverless",
     },
 )

@@ -17,7 +17,7 @@ from noob_cloud.task import Outcome, StageCall, TaskStatus
 from noob_cloud.worker.execute import exception_of, outcome_of_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from noob_cloud.plan import Stage
     from noob_cloud.queue.interface import Queue
@@ -103,13 +103,15 @@ class QueueExecutor(Executor):
     def _expect(
         self,
         ids: Sequence[int],
-        submissions: Sequence[dict[str, Any]],
+        submissions: Sequence[dict[str, Any]] | None,
         futures: Sequence[Future[Any]],
     ) -> None:
+        """Watch tasks; with their submissions those that failed long ago are tried again."""
         with self._changed:
-            for task_id, submission, future in zip(ids, submissions, futures, strict=True):
+            for task_id, future in zip(ids, futures, strict=True):
                 self._futures.setdefault(task_id, []).append(future)
-                self._submissions[task_id] = submission
+            if submissions is not None:
+                self._submissions.update(zip(ids, submissions, strict=True))
             if self._watcher is None:
                 self._watcher = Thread(target=self._watch, name="noob-queue-watch", daemon=True)
                 self._watcher.start()
@@ -172,22 +174,32 @@ class QueueExecutor(Executor):
                     if all(future.cancelled() for future in futures)
                 }
                 wanted = [task_id for task_id in self._futures if task_id not in cancelled]
-                watched = wanted[:_WATCHED]
+                watched = self._chosen(wanted)
                 closed = self._closed
             try:
+                self._cancel(cancelled)
                 for task_id in cancelled:
-                    self._queue.cancel_task(task_id)
                     self._futures.pop(task_id, None)
                     self._submissions.pop(task_id, None)
                 if closed and not watched:
                     return
                 if watched:
-                    self._settle(
-                        self._queue.wait_settled(watched, timeout=_POLL_SECONDS, at_least=1)
-                    )
+                    self._settle(self._ask(watched))
             except Exception as error:  # noqa: BLE001 - whoever waits for a future must learn of it
                 self._abandon(error)
                 return
+
+    def _chosen(self, wanted: list[int]) -> list[int]:
+        """Return the tasks to ask after now, of those without an outcome, the oldest first."""
+        return wanted[:_WATCHED]
+
+    def _ask(self, watched: list[int]) -> list[Task]:
+        """Return those of these tasks that have an outcome, waiting a while for the first."""
+        return self._queue.wait_settled(watched, timeout=_POLL_SECONDS, at_least=1)
+
+    def _cancel(self, task_ids: Collection[int]) -> None:
+        for task_id in task_ids:
+            self._queue.cancel_task(task_id)
 
     def _settle(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -198,16 +210,19 @@ class QueueExecutor(Executor):
                 try:
                     self._try_again(task, submission, futures)
                 except Exception as error:
-                    _refuse(futures, error)
+                    refuse(futures, error)
                     raise
                 continue
             for future in futures:
-                if not future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    future.set_result(_value_of(task))
-                except Exception as error:  # noqa: BLE001 - it is raised where the result is read
-                    future.set_exception(error)
+                if future.set_running_or_notify_cancel():
+                    self._deliver(future, task)
+
+    def _deliver(self, future: Future[Any], task: Task) -> None:
+        """Resolve a future that has not been cancelled."""
+        try:
+            future.set_result(value_of(task))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is read
+            future.set_exception(error)
 
     def _failed_before(self, task: Task) -> bool:
         """Whether a runner before this one saw the task fail: resuming the run tries it again."""
@@ -229,16 +244,17 @@ class QueueExecutor(Executor):
             futures = [f for waiting in self._futures.values() for f in waiting]
             self._futures.clear()
             self._submissions.clear()
-        _refuse(futures, error)
+        refuse(futures, error)
 
 
-def _refuse(futures: Sequence[Future[Any]], error: Exception) -> None:
+def refuse(futures: Sequence[Future[Any]], error: Exception) -> None:
+    """Resolve those that have not been cancelled with an error."""
     for future in futures:
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
 
 
-def _value_of(task: Task) -> Any:
+def value_of(task: Task) -> Any:
     """Return what a settled task computed, or raise what became of it."""
     if task.status is TaskStatus.COMPLETED:
         if isinstance(task.result, Outcome):  # what a node raised settles its task

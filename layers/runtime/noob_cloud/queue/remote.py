@@ -19,6 +19,7 @@ from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from noob_cloud.queue.bodies import Blobs
     from noob_cloud.queue.interface import TaskRef
 
 _LONGEST_POLL: Final = 20.0
@@ -41,6 +42,7 @@ class RemoteQueue(RemoteView):
         token: bearer token; by default the environment's `NOOB_CLOUD_TOKEN`.
         patience: how long the coordinator may be away, in seconds.
         transport: instead of a new one.
+        blobs: the coordinator's blob store, where it can be reached without the coordinator.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class RemoteQueue(RemoteView):
         *,
         patience: float = PATIENCE,
         transport: Transport | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
-        super().__init__(transport or Transport(url, token=token, patience=patience))
+        super().__init__(transport or Transport(url, token=token, patience=patience), blobs)
         self._held: dict[int, Token] = {}
 
     # ---- submit

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from noob_cloud.queue import TaskQueue
     from noob_cloud.runner.distributed import DistributedRunner
     from noob_cloud.runner.executor import ExecutorRunner
+    from noob_cloud.runner.lambda_ import LambdaRunner
     from noob_cloud.runner.multiprocess import MultiProcessRunner
     from noob_cloud.runner.queued import QueuedRunner
     from noob_cloud.runner.synchronous import SynchronousRunner
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DistributedRunner",
     "ExecutorRunner",
+    "LambdaRunner",
     "LoadBalancingStrategy",
     "MultiProcessRunner",
     "QueuedRunner",
@@ -35,6 +37,7 @@ __getattr__ = from_homes(
     {
         "DistributedRunner": "noob_cloud.runner.distributed",
         "ExecutorRunner": "noob_cloud.runner.executor",
+        "LambdaRunner": "noob_cloud.runner.lambda_",
         "LoadBalancingStrategy": "noob_cloud.executors.balance",
         "MultiProcessRunner": "noob_cloud.runner.multiprocess",
         "QueuedRunner": "noob_cloud.runner.queued",

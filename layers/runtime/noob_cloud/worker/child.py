@@ -15,9 +15,10 @@ from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from noob_cloud import codec
+from noob_cloud.blobs.by_cid import InputFailedError, MissingBlobsError, resolving
 from noob_cloud.exceptions import CodecError, DecodeError, LimitError, TaskCancelledError
 from noob_cloud.interrupts import leave_to_parent
 from noob_cloud.task import Outcome, StageCall
@@ -25,8 +26,10 @@ from noob_cloud.upstream import quieten
 from noob_cloud.worker.by_hand import HandCall, execute_by_hand
 from noob_cloud.worker.cache import TubeCache
 from noob_cloud.worker.execute import execute, outcome_of_error
+from noob_cloud.worker.function import FunctionCall, execute_function
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     Reply = tuple[bytes, bytes]
@@ -50,11 +53,16 @@ RAISED: Final = b"X"
 """A frame of an `Outcome` that is not, and that settles a run's task: its driver raises it."""
 UNKNOWN: Final = b"N"
 """The call's tube is not here; the body is its cid."""
+WANTED: Final = b"W"
+"""The call names values by cid; the body is JSON, the cids of those that did not come with it."""
 MALFORMED: Final = b"B"
 """The body could not be decoded; the body of the answer says why."""
 TOO_LARGE: Final = b"L"
 """The body is over a limit of the wire format."""
 
+UNREADABLE: Final = (CodecError, TypeError, MissingBlobsError, InputFailedError)
+"""What `call_of` raises."""
+NO_BLOBS: Final[Mapping[str, bytes]] = {}
 INTERRUPT: Final = signal.SIGTERM
 """Stops the running node by an exception, so that its `finally` clauses run."""
 
@@ -69,37 +77,53 @@ def answer(kind: bytes, frame: bytes, tubes: TubeCache) -> Reply:
     """Run one call; what its nodes raise is in the answer."""
     try:
         call = call_of(kind, frame)
-    except LimitError as error:
-        return TOO_LARGE, str(error).encode()
-    except (CodecError, TypeError) as error:
-        return MALFORMED, str(error).encode()
+    except UNREADABLE as error:
+        return unreadable(error)
     if call.tube not in tubes:
         return UNKNOWN, call.tube.encode()
+    if isinstance(call, FunctionCall):
+        outcome, called = execute_function(call, tubes=tubes)
+        return reply_of(outcome, kind, settles=called, raised=called)
     if isinstance(call, HandCall):
         return reply_of(execute_by_hand(call, tubes=tubes), kind, settles=False)
     return reply_of(execute(call, tubes=tubes), kind, settles=not call.retry_errors)
 
 
-def reply_of(outcome: Outcome, kind: bytes, *, settles: bool) -> Reply:
+def unreadable(error: Exception) -> Reply:
+    """Answer a call that `call_of` does not read: because of itself, or for want of a value."""
+    if isinstance(error, MissingBlobsError):
+        return WANTED, json.dumps(error.data["cids"]).encode()
+    if isinstance(error, InputFailedError):
+        return RAISED, codec.dumps(error.data["outcome"])
+    return (TOO_LARGE if isinstance(error, LimitError) else MALFORMED), str(error).encode()
+
+
+def reply_of(outcome: Outcome, kind: bytes, *, settles: bool, raised: bool | None = None) -> Reply:
     """Encode the answer to a message of this kind.
 
     Args:
         outcome: what became of the call.
         kind: CALL is answered with the outcome, TASK with its value alone.
         settles: what a node raised is the end of the task, for the driver of its run to raise.
+        raised: whether it was a node that raised; by default that is so where the epoch is known.
     """
     if kind == CALL:
         return packed(outcome)
     reply = packed(outcome, alone=outcome.ok)
-    raised = outcome.epoch is not None or (outcome.ok and reply[0] == ERROR)
+    if reply[0] == OUTCOME:
+        return reply
+    if raised is None:
+        raised = outcome.epoch is not None or outcome.ok
     return (RAISED, reply[1]) if settles and raised else reply
 
 
-def call_of(kind: bytes, frame: bytes) -> StageCall | HandCall:
+def call_of(kind: bytes, frame: bytes) -> StageCall | HandCall | FunctionCall:
     """Read the body of a CALL or a TASK.
 
     Raises:
-        CodecError: it is not one.
+        CodecError, TypeError: it is not one.
+        MissingBlobsError: it names values by cid that did not come with it.
+        InputFailedError: one of them is the error of the task that was to make it.
     """
     return _task(frame) if kind == TASK else _call(frame)
 
@@ -114,12 +138,18 @@ def _call(frame: bytes) -> StageCall | HandCall:
     return call
 
 
-def _task(body: bytes) -> StageCall | HandCall:
+def _task(body: bytes) -> StageCall | HandCall | FunctionCall:
     """Read what a queue holds: a call of a run, or what someone gave a task by hand."""
-    size = int.from_bytes(body[:4], "big")
-    by_hand = json.loads(body[4 : 4 + size])
-    payload = codec.loads(memoryview(body)[4 + size :])
-    if isinstance(payload, StageCall):
+    at = 4 + int.from_bytes(body[:4], "big")
+    by_hand = json.loads(body[4:at])
+    rest = memoryview(body)
+    frames = {}
+    for cid, size in by_hand.pop("blobs", ()):
+        frames[cid] = rest[at : at + size]
+        at += size
+    with resolving(frames):
+        payload = codec.loads(rest[at:])
+    if isinstance(payload, (StageCall, FunctionCall)):
         return payload
     if by_hand["tube"] is None:
         raise DecodeError(
@@ -129,10 +159,20 @@ def _task(body: bytes) -> StageCall | HandCall:
     return HandCall(**by_hand, inputs=payload)
 
 
-def task_body(*, tube: str | None, node_id: str, epoch: int, payload: bytes) -> bytes:
-    """Return the body of a TASK message."""
-    head = json.dumps({"tube": tube, "node_id": node_id, "epoch": epoch}).encode()
-    return b"".join([len(head).to_bytes(4, "big"), head, payload])
+def task_body(
+    *,
+    tube: str | None,
+    node_id: str,
+    epoch: int,
+    payload: bytes,
+    blobs: Mapping[str, bytes] = NO_BLOBS,
+) -> bytes:
+    """Return the body of a TASK message; `blobs` are the frames that the payload names by cid."""
+    told: dict[str, Any] = {"tube": tube, "node_id": node_id, "epoch": epoch}
+    if blobs:
+        told["blobs"] = [(cid, len(frame)) for cid, frame in blobs.items()]
+    head = json.dumps(told).encode()
+    return b"".join([len(head).to_bytes(4, "big"), head, *blobs.values(), payload])
 
 
 def load(document: bytes, tubes: TubeCache) -> Reply:

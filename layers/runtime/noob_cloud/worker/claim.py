@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud import codec
+from noob_cloud.blobs.by_cid import Fetched
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError, TubeNotFoundError
 from noob_cloud.queue.interface import Encoded
 from noob_cloud.worker import child
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _TICK = 0.1
+_FETCHES = 8
+"""How often what a task needs is fetched: its tube, and values that name further ones."""
 
 
 class ClaimLoop:
@@ -48,7 +53,7 @@ class ClaimLoop:
         poll_seconds: how long one claim waits for a task.
         pulse_seconds: time between heartbeats, which is also how soon a cancellation arrives.
         drain_seconds: how long running tasks may take to end once it is stopped.
-        documents: where a tube that is not here yet is had by its cid.
+        documents: where a tube that is not here yet, or a large value, is had by its cid.
         hand_tube: cid of the tube whose nodes tasks submitted by hand mean.
         drive: runs the driver tasks of runs without a client.
     """
@@ -83,6 +88,7 @@ class ClaimLoop:
         self._poll = poll_seconds
         self._drain = drain_seconds
         self._documents = documents
+        self._blobs = Fetched(self._fetch)
         self._hand_tube = hand_tube
         self._drive = drive
         self._holding = Holding(slots.limit)
@@ -196,29 +202,38 @@ class ClaimLoop:
             if driven is not None:
                 return driven
         payload = task.payload
-        body = child.task_body(
+        blobs: dict[str, bytes] = {}
+        body = partial(
+            child.task_body,
             tube=self._hand_tube,
             node_id=task.node_id,
             epoch=task.epoch,
             payload=payload if isinstance(payload, Encoded) else codec.dumps(payload),
+            blobs=blobs,
         )
-        reply = self._run(body, held)
-        if reply[0] == child.UNKNOWN:
-            cid = reply[1].decode()
-            loaded = self._slots.load(self._document(cid))
-            if loaded[0] != child.OUTCOME:
-                return loaded
-            reply = self._run(body, held)
+        reply = self._run(body(), held)
+        for _ in range(_FETCHES):
+            if reply[0] == child.UNKNOWN:
+                loaded = self._slots.load(self._fetch(reply[1].decode(), "tube"))
+                if loaded[0] != child.OUTCOME:
+                    return loaded
+            elif reply[0] == child.WANTED:
+                blobs |= {cid: self._blobs.get(cid) for cid in json.loads(reply[1])}
+            else:
+                break
+            reply = self._run(body(), held)
         return reply
 
     def _run(self, body: bytes, held: Held) -> Reply:
         timeout = held.task.timeout_seconds
         return self._slots.run(body, timeout=timeout, stop=held.stop, kind=child.TASK)
 
-    def _document(self, cid: str) -> bytes:
+    def _fetch(self, cid: str, what: str = "value") -> bytes:
         if self._documents is None:
-            raise TubeNotFoundError(f"no tube {cid} is known here, nor where to ask for it")
+            raise TubeNotFoundError(f"no {what} {cid} is known here, nor where to ask for it")
         try:
             return self._documents(cid)
         except LookupError as error:
-            raise TubeNotFoundError(f"no tube {cid} is known here, nor where it was put") from error
+            raise TubeNotFoundError(
+                f"no {what} {cid} is known here, nor where it was put"
+            ) from error

@@ -28,9 +28,12 @@ from noob_cloud.worker.cache import TubeCache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from noob_cloud.worker.cache import CachedTube
+
 __all__ = [
     "FINISHED",
     "TubeCache",
+    "check_code",
     "exception_of",
     "execute",
     "failure_of",
@@ -145,14 +148,7 @@ def _run(
     call: StageCall, tubes: TubeCache, cancelled: Callable[[], bool] | None
 ) -> list[tuple[Any, ...]]:
     with tubes.lend(call.tube) as tube:
-        if call.code is not None and tube.code != call.code:
-            raise CodeMismatchError(
-                f"nodes {', '.join(call.nodes)} were planned with code {call.code}, but this "
-                f"worker has {tube.code}; install the same version of {', '.join(tube.modules)}, "
-                "and restart it",
-                wanted=call.code,
-                found=tube.code,
-            )
+        check_code(tube, call.code, f"nodes {', '.join(call.nodes)}")
         if len(call.inputs) != len(call.epochs):
             raise DecodeError(
                 f"the call has {len(call.epochs)} epochs and inputs for {len(call.inputs)}"
@@ -170,6 +166,21 @@ def _run(
                     _set(error, FINISHED, results)
                 raise
         return results
+
+
+def check_code(tube: CachedTube, wanted: str | None, what: str) -> None:
+    """Return if this worker has the code that a call was made for.
+
+    Raises:
+        CodeMismatchError: it has another one.
+    """
+    if wanted is not None and tube.code != wanted:
+        raise CodeMismatchError(
+            f"{what} wants code {wanted}, but this worker has {tube.code}; install the same "
+            f"version of {', '.join(tube.modules)}, and restart it",
+            wanted=wanted,
+            found=tube.code,
+        )
 
 
 def _only(nodes: tuple[str, ...]) -> str | None:

@@ -51,8 +51,8 @@ class HttpSlots:
         """Run one call of a run on the server and wait for its answer."""
         try:
             call = child.call_of(kind, frame)
-        except (CodecError, TypeError) as error:
-            return child.MALFORMED, str(error).encode()
+        except child.UNREADABLE as error:
+            return child.unreadable(error)
         if not isinstance(call, StageCall):
             return child.MALFORMED, (
                 b"a task that was submitted by hand names a node of the worker's own --tube; "
