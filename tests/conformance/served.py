@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from noob_cloud.coordinator import CoordinatorSettings, create_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from noob_cloud.coordinator.hot import Door
     from noob_cloud.queue import Clock
@@ -30,11 +30,21 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def served(*, clock: Clock | None = None, **settings: object) -> Iterator[tuple[str, Door]]:
-    """The URL of a coordinator, and its application; the token is `TOKEN`."""
+def served(
+    *,
+    clock: Clock | None = None,
+    behind: Callable[[Door], Any] = lambda door: door,
+    **settings: object,
+) -> Iterator[tuple[str, Door]]:
+    """The URL of a coordinator, and its application; the token is `TOKEN`.
+
+    `behind` makes what stands in front of it.
+    """
     chosen = CoordinatorSettings(**{"token": TOKEN, "port": 0, "db_path": None, **settings})
     app = create_app(chosen, clock=clock)
-    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, http="httptools")
+    config = uvicorn.Config(
+        behind(app), port=0, log_level="warning", access_log=False, http="httptools"
+    )
     server = _Server(config)
     thread = Thread(target=server.run, daemon=True)
     thread.start()

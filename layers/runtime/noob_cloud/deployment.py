@@ -118,7 +118,7 @@ class Deployment:
             if not found:
                 raise DeploymentNotFoundError(
                     f"Nothing is deployed as {name!r} {where}: there is no parameter below"
-                    f" {ROOT}/{name}. `noob-cloud deploy` deploys, --region says where to look.",
+                    f" {ROOT}/{name}. `noob-cloud deploy` deploys; AWS_REGION says where to look.",
                     name=name,
                 )
             token = _token(session, found, endpoint_url)
@@ -252,7 +252,7 @@ def _errors(doing: str, region: str | None) -> Iterator[None]:
         yield
     except NoRegionError as error:
         raise DeploymentNotFoundError(
-            f"{doing}: in which region? Give --region, or set AWS_REGION or AWS_DEFAULT_REGION"
+            f"{doing}: in which region? Set AWS_REGION (or AWS_DEFAULT_REGION)"
         ) from error
     except (NoCredentialsError, CredentialRetrievalError) as error:
         raise AuthenticationError(

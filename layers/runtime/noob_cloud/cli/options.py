@@ -58,6 +58,20 @@ Inputs = Annotated[
         help="An input of the tube: key=value (JSON or text), or one JSON object. Repeatable.",
     ),
 ]
+
+
+class Said(str):
+    """An option's value that stands on the command line, not in a variable."""
+
+    __slots__ = ()
+
+
+def _said(context: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
+    source = context.get_parameter_source(param.name or "")
+    said = value is not None and source is not None and source.name == "COMMANDLINE"
+    return Said(value) if said else value
+
+
 Coordinator = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +79,17 @@ Coordinator = Annotated[
         metavar="URL",
         envvar="NOOB_CLOUD_COORDINATOR",
         help="URL of a coordinator.",
+        callback=_said,
+    ),
+]
+Deployment = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment",
+        metavar="NAME",
+        envvar="NOOB_CLOUD_DEPLOYMENT",
+        help="Name of a deployed kit, in place of a coordinator's URL.",
+        callback=_said,
     ),
 ]
 QueueFile = Annotated[

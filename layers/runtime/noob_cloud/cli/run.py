@@ -45,10 +45,13 @@ def run(
     ] = None,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     run_id: Annotated[
         str | None,
-        typer.Option(help="With --runner queued: names the run, to resume it after a crash."),
+        typer.Option(
+            help="With --runner queued or lambda: names the run, to resume it after a crash."
+        ),
     ] = None,
     placement: Annotated[
         Path | None,
@@ -76,6 +79,7 @@ def run(
         workers=workers,
         queue=queue,
         coordinator=coordinator,
+        deployment=deployment,
         token=token,
         run_id=run_id,
         placement=placement,

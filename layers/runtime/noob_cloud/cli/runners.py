@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.cli.errors import UsageError
+from noob_cloud.cli.target import locate
 from noob_cloud.cli.tube import placement_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class RunnerName(StrEnum):
     MULTIPROCESS = "multiprocess"
     DISTRIBUTED = "distributed"
     QUEUED = "queued"
+    LAMBDA = "lambda"
+
+
+_RESUMED = (RunnerName.QUEUED, RunnerName.LAMBDA)
 
 
 class Balancing(StrEnum):
@@ -44,6 +49,7 @@ class Settings:
     workers: str | None = None
     queue: str | None = None
     coordinator: str | None = None
+    deployment: str | None = None
     token: str | None = None
     run_id: str | None = None
     placement: Path | None = None
@@ -62,11 +68,13 @@ def open_runner(tube: Tube, source: str, settings: Settings) -> Generator[Any, N
         RunnerName.MULTIPROCESS: _multiprocess,
         RunnerName.DISTRIBUTED: _distributed,
         RunnerName.QUEUED: _queued,
+        RunnerName.LAMBDA: _lambda,
     }[settings.name]
     placed = placement_of(source, settings.placement)
-    if settings.run_id is not None and settings.name != RunnerName.QUEUED:
+    if settings.run_id is not None and settings.name not in _RESUMED:
         raise UsageError(
-            f"--run-id is for --runner queued; {settings.name} keeps nothing to resume"
+            f"--run-id is for --runner {' or '.join(_RESUMED)}; {settings.name} keeps nothing to"
+            " resume"
         )
     runner = make(tube, settings, {"placement": placed} if placed else {})
     with runner:
@@ -126,6 +134,17 @@ def _queued(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
     return QueuedRunner(
         tube, queue=settings.coordinator, token=settings.token, workers=workers, **extra
     )
+
+
+def _lambda(tube: Tube, settings: Settings, extra: dict[str, Any]) -> Any:
+    if settings.workers:
+        raise UsageError("--runner lambda runs on the workers of a deployment, without --workers")
+    found = locate(settings.coordinator, settings.token, settings.deployment)
+    if settings.run_id is not None:
+        extra["run_id"] = settings.run_id
+    from noob_cloud.runner import LambdaRunner  # noqa: PLC0415 - loads upstream
+
+    return LambdaRunner(tube, deployment=found, **extra)
 
 
 @dataclass(frozen=True)

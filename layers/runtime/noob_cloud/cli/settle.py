@@ -19,11 +19,12 @@ def cancel(
     *,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     json: options.Json = False,
 ) -> None:
     """Cancel tasks (numbers) and runs; a node that is running is stopped."""
-    with open_target(coordinator, queue, token) as target:
+    with open_target(coordinator, queue, token, deployment) as target:
         done = {}
         for id_ in ids:
             if id_.isdecimal():
@@ -45,13 +46,14 @@ def redrive(
     ] = False,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     json: options.Json = False,
 ) -> None:
     """Bring tasks back from the dead-letter list, with a full set of attempts."""
     if bool(ids) == everything:
         raise UsageError("Say which: the ids of dead tasks, or --all")
-    with open_target(coordinator, queue, token) as target:
+    with open_target(coordinator, queue, token, deployment) as target:
         brought = target.queue.redrive(None if everything else task_ids(ids or []))
     if json:
         screen.emit({"redriven": brought})

@@ -34,11 +34,12 @@ def status(
     limit: Annotated[int, typer.Option(min=0, help="Most tasks of each kind listed.")] = 10,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     json: options.Json = False,
 ) -> None:
     """Show how many tasks are where, which run and which died; of a coordinator its runs too."""
-    with open_target(coordinator, queue, token) as target:
+    with open_target(coordinator, queue, token, deployment) as target:
         if not watch:
             found = _look(target, limit)
             screen.show(found, _view(target, found))

@@ -71,6 +71,7 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and say it.")] = False,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     json: options.Json = False,
 ) -> None:
@@ -79,7 +80,7 @@ def submit(
         raise UsageError("Say what: a TUBE to run, or --task NODE")
     if n is not None and feed is not None:
         raise UsageError("-n and --feed exclude each other: a feed has an epoch for each line")
-    with open_target(coordinator, queue, token, create=True, patient=wait) as target:
+    with open_target(coordinator, queue, token, deployment, create=True, patient=wait) as target:
         if task is not None:
             made = target.queue.submit_task(
                 task,
@@ -121,11 +122,12 @@ def results(
     ] = None,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
+    deployment: options.Deployment = None,
     token: options.Token = None,
     json: options.Json = False,  # noqa: ARG001 - its callback does the work
 ) -> None:
     """Print what became of a run or a task. Exit code 1 if it failed."""
-    with open_target(coordinator, queue, token, patient=wait) as target:
+    with open_target(coordinator, queue, token, deployment, patient=wait) as target:
         if id_.isdecimal():
             task = target.queue.get_task(int(id_))
             if wait and not task.status.settled:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.cli.errors import UsageError
+from noob_cloud.cli.options import Said
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from noob_cloud.deployment import Deployment
     from noob_cloud.queue import Queue
 
 
@@ -30,7 +32,7 @@ class Target:
             UsageError: this is a queue file, which has tasks and no runs.
         """
         if self.client is None:
-            raise UsageError(f"{what} needs a coordinator: --coordinator URL")
+            raise UsageError(f"{what} needs a coordinator: --coordinator URL, or --deployment NAME")
         return self.client
 
 
@@ -39,16 +41,18 @@ def open_target(
     coordinator: str | None,
     queue: str | None,
     token: str | None,
+    deployment: str | None = None,
     *,
     create: bool = False,
     patient: bool = False,
 ) -> Generator[Target, None, None]:
-    """Open what the options name: `--queue FILE` before `--coordinator URL` (or its variable).
+    """Open what the options name: `--queue FILE` first, then `--deployment` or `--coordinator`.
 
     Args:
         coordinator: URL of a coordinator.
         queue: path of a queue file.
         token: bearer token for the coordinator.
+        deployment: name of a deployed kit; before a coordinator that only a variable names.
         create: make the queue file if there is none.
         patient: wait out a coordinator's restart, where the command waits anyway.
 
@@ -66,17 +70,44 @@ def open_target(
         finally:
             opened.close()
         return
-    if coordinator is None:
-        raise UsageError(
-            "Say where: --coordinator URL (or NOOB_CLOUD_COORDINATOR), or --queue FILE"
-        )
-    from noob_cloud.coordinator import CoordinatorClient  # noqa: PLC0415 - loads the client
-
-    client = CoordinatorClient(coordinator, token=token, patience=180.0 if patient else 3.0)
+    found = locate(coordinator, token, deployment)
+    client = found.client(patience=180.0 if patient else 3.0)
     try:
-        yield Target(coordinator, client.queue, client)
+        yield Target(found.name or found.url, client.queue, client)
     finally:
         client.close()
+
+
+def locate(coordinator: str | None, token: str | None, deployment: str | None) -> Deployment:
+    """Find the deployed kit, or the coordinator, that the options name.
+
+    What stands on the command line goes before what a variable says.
+
+    Raises:
+        UsageError: neither is given, or both are.
+        DeploymentNotFoundError: nothing of this name is deployed.
+    """
+    if deployment is not None and coordinator is not None:
+        said = isinstance(deployment, Said)
+        if said and isinstance(coordinator, Said):
+            raise UsageError("--deployment and --coordinator exclude each other: say one")
+        if not said and isinstance(coordinator, Said):
+            deployment = None
+    if deployment is None and coordinator is None:
+        raise UsageError(
+            "Say where: --deployment NAME, --coordinator URL (or NOOB_CLOUD_COORDINATOR), or"
+            " --queue FILE"
+        )
+    from noob_cloud.deployment import Deployment  # noqa: PLC0415 - loads the client
+
+    if deployment is None:
+        assert coordinator is not None  # noqa: S101 - one of them is given
+        return Deployment.at(coordinator, token)
+    try:
+        found = Deployment.find(deployment)
+    except ValueError as error:
+        raise UsageError(f"--deployment: {error}") from error
+    return replace(found, token=token or found.token)
 
 
 def task_ids(ids: list[str]) -> list[int]:
