@@ -159,6 +159,8 @@ async def _add_run(
         most=100_000,
     )
     at = _time(service) if now is None else now
+    if service.placing is not None:
+        service.placing.check_run(driver.placement, body.affinity_tags)
 
     try:
         await service.aside(lambda: service.records.keep_tube(driver.tube, at))

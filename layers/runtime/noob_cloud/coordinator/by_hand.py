@@ -67,6 +67,7 @@ def _group(task: models.NewTask, place: int) -> wire.Group:
         task.key,
         task.run_id,
         task.queue_timeout,
+        task.memory,
     )
     uniques: list[str | None] | None = (
         None if task.idempotency_key is None else [task.idempotency_key]

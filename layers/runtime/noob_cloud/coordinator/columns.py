@@ -38,6 +38,7 @@ def group(batch: submit.Batch) -> wire.Group:
         recipe.key,
         recipe.run_id,
         None if terms.queue_timeout == float("inf") else terms.queue_timeout,
+        recipe.memory,
     )
     in_order = places == list(range(len(places)))
     return wire.Group(options, nodes, epochs, payloads, batch.uniques, None if in_order else places)

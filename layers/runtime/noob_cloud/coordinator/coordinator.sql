@@ -37,6 +37,23 @@ CREATE TABLE IF NOT EXISTS request (
     at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS request_at ON request (at);
+CREATE TABLE IF NOT EXISTS learned (
+    node TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    floor REAL NOT NULL,
+    evidence INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (node, unit)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spending (
+    day TEXT NOT NULL,
+    place TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    money REAL NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (day, place, run_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS spending_of_run ON spending (run_id);
 
 -- ---- requests that must not happen twice
 
@@ -58,6 +75,52 @@ WHERE expires_at < ?1 + ?2;
 -- name: unknown_leases
 SELECT id, n, epoch, claims FROM lease
 WHERE worker_id = ?1 AND epoch & 4294967295 = ?2 & 4294967295 AND granted_at >= ?3 AND started_at IS NULL;
+
+-- ---- what was learned of nodes whose attempts were killed
+
+-- name: learn
+INSERT INTO learned (node, unit, floor, evidence, at) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (node, unit) DO UPDATE SET evidence = evidence + ?4, floor = max(floor, ?3), at = ?5;
+
+-- name: learned
+SELECT node, unit, floor, evidence, at FROM learned ORDER BY node, unit;
+
+-- name: forget_learned
+DELETE FROM learned WHERE at < ?;
+
+-- ---- money
+
+-- name: spend
+INSERT INTO spending (day, place, run_id, money, seconds) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (day, place, run_id) DO UPDATE SET money = money + ?4, seconds = seconds + ?5;
+
+-- name: spent_by_place
+SELECT place, sum(money), sum(seconds) FROM spending WHERE day = ? GROUP BY place;
+
+-- name: spent_by_run
+SELECT run_id, sum(money) FROM spending WHERE run_id IN (SELECT value FROM json_each(?))
+GROUP BY run_id;
+
+-- name: drop_spending
+DELETE FROM spending WHERE day < ?;
+
+-- ---- what the capacity loop looks at
+
+-- name: ready_of_lane
+SELECT n, (SELECT run_id FROM task WHERE task.last >= ready.key & 1099511627775
+           ORDER BY task.last LIMIT 1),
+       (SELECT available_at FROM task WHERE task.last >= ready.key & 1099511627775
+        ORDER BY task.last LIMIT 1)
+FROM ready WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3;
+
+-- name: held_by_worker
+SELECT worker_id, (SELECT run_id FROM task WHERE task.last >= lease.id ORDER BY task.last LIMIT 1),
+       sum(n)
+FROM lease GROUP BY 1, 2;
+
+-- name: node_seconds
+SELECT id, n, started_at, finished_at FROM settled
+WHERE status = 1 AND started_at IS NOT NULL ORDER BY id DESC LIMIT ?;
 
 -- ---- tubes
 

@@ -24,7 +24,7 @@ from noob_cloud.task import Token
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from noob_cloud.queue.ledger import Ledger
+    from noob_cloud.queue.ledger import Ledger, Piece
     from noob_cloud.queue.stored import StoredTask
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class Desk(TaskQueue):
         def work() -> tuple[list[int], dict[int, str], list[StoredTask]]:
             ledger = self._ledger
             lost = leases.start(ledger, started, self.lease_seconds, at)
-            lost += leases.release(ledger, released)
+            lost += leases.release(ledger, released, at)
             lost += outcomes.complete(ledger, done, at)
             statuses: dict[int, str] = {}
             for failure in body.failed:
@@ -287,6 +287,11 @@ class Desk(TaskQueue):
             self._ledger.execute(SQL.give_leases_time, (at, self.lease_seconds))
 
         self._run(work)
+
+    def on_kill(self, climb: Callable[[Ledger, Piece, str, float], int | None]) -> None:
+        """Let `climb` choose the terms of tasks that are tried again."""
+        ledger = self._ledger
+        ledger.climb = lambda piece, why, now: climb(ledger, piece, why, now)
 
     def transact(self, work: Callable[[Ledger], T]) -> T:
         """Run `work` in one transaction."""

@@ -49,6 +49,7 @@ def batch_of(group: wire.Group, start: int) -> submit.Batch:
             options.key,
             options.run_id,
             options.queue_timeout,
+            options.memory,
         )
     except (TypeError, ValueError) as error:
         raise DecodeError(str(error)) from error

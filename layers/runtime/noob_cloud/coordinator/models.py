@@ -81,6 +81,12 @@ class NewTask(Body):
     queue_timeout: Seconds | None = Field(
         default=None, description="Seconds after which it is dead if no worker has claimed it."
     )
+    memory: int | None = Field(
+        default=None,
+        gt=0,
+        lt=1 << 62,
+        description="Bytes that a worker needs: with pools it goes to one that has them.",
+    )
 
 
 class NewTasks(Body):

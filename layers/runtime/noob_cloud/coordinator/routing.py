@@ -208,6 +208,11 @@ def limit_tag(limit: float, unit: str) -> str:
     return f"{_OVER}{limit:.12g}{unit}"
 
 
+def untagged() -> frozenset[str]:
+    """Return the tag of tasks that have none but ours."""
+    return frozenset((_UNTAGGED,))
+
+
 def limits_among(tags: Iterable[str]) -> frozenset[str]:
     """Return which of these tags say a limit."""
     return frozenset(tag for tag in tags if tag.startswith(_OVER))

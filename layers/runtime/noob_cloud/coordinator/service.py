@@ -13,6 +13,7 @@ from noob_cloud.coordinator.counts import Counts
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
 from noob_cloud.coordinator.outgoing import view, withhold
+from noob_cloud.coordinator.placing import Placing
 from noob_cloud.coordinator.records import Records
 from noob_cloud.coordinator.runs import Runs
 from noob_cloud.coordinator.upkeep import Upkeep
@@ -86,6 +87,8 @@ class Coordinator:
         self.history: deque[dict[str, float]] = deque(maxlen=_KEPT_SECONDS)
         """Tasks submitted, claimed, completed, failed in each of the latest seconds."""
         self.started_at = time()
+        self.placing = None if settings.pools is None else Placing(settings.pools, self._pool_of)
+        """Sends tasks to pools, where there are any."""
         self.draining = False
         self.open_runs: dict[int, str] = {}
         """Runs without an outcome, by their driver's task."""
@@ -98,6 +101,9 @@ class Coordinator:
         self.writer.start()
         await self.writer.do(self.desk.prepare)
         self.open_runs = await self.writer.do(self.runs.open)
+        if self.placing is not None:
+            placing, now = self.placing, self.desk.clock_now()
+            await self.writer.do(lambda: placing.begin(self.desk, now))
         self._upkeep.start()
 
     def drain(self) -> None:
@@ -135,6 +141,8 @@ class Coordinator:
     ) -> wire.Submitted:
         """Add tasks; `mark` is a checksum of the body, and `small` says that it is."""
         who.require("client", "worker")
+        if self.placing is not None:
+            body = self.placing.admit(body)
         desk, runs = self.desk, self.runs
         worker = None if who.may("client") else who
         names = {group.options.run_id for group in body.groups}
@@ -174,8 +182,8 @@ class Coordinator:
         one leased is taken back, since nobody knows of it.
         """
         who.require("worker")
-        tags = _tags(who, ask)
-        self._seen(ask.worker_id, who, tags)
+        tags, pool = self._claimable(who, ask)
+        self._seen(ask.worker_id, who, tags, pool)
         wait = min(ask.wait, self.settings.max_wait)
         if again is not None:
             await self.writer.do(lambda: self.desk.take_back(ask, who.badge, again, now=now))
@@ -202,9 +210,9 @@ class Coordinator:
         size = self._check_size(_size(body))
         foreign = [] if who.role == "admin" else _drop_foreign(body, who)
         ask = body.claim
-        tags = frozenset[str]()
+        tags, pool = frozenset[str](), None
         if ask is not None:
-            tags = _tags(who, ask)
+            tags, pool = self._claimable(who, ask)
         desk, badge = self.desk, who.badge
         if small and again is None and size + (0 if ask is None else ask.limit) <= _BRIEF:
             settled = await self.writer.do_brief(
@@ -221,7 +229,7 @@ class Coordinator:
         counts.completed += max(0, done - refused)
         counts.failed += len(settled.statuses)
         counts.refused += refused
-        row = self._seen(body.worker_id, who, None if ask is None else tags)
+        row = self._seen(body.worker_id, who, None if ask is None else tags, pool)
         if row is not None:
             row.completed += done
             row.failed += len(settled.statuses)
@@ -329,10 +337,31 @@ class Coordinator:
         if run.ended and self.open_runs.pop(task_id, None) is not None:
             self.events.add(f"run.{run.status}", run_id=run.run_id, done=run.done, error=run.error)
 
-    def _seen(self, worker_id: str, who: Identity, tags: frozenset[str] | None) -> WorkerRow | None:
+    def _claimable(self, who: Identity, ask: wire.Ask) -> tuple[frozenset[str], str | None]:
+        """Return what a worker may claim now, and its place; a place decides on untagged tasks."""
+        tags = _tags(who, ask)
+        if self.placing is None:
+            return tags, None
+        tags, ask.accept_untagged, pool = self.placing.router.claimable(tags, ask.accept_untagged)
+        return tags, pool
+
+    def _pool_of(self, worker_id: str) -> str | None:
+        row = self.workers.get(worker_id)
+        if row is None:
+            raise LookupError(worker_id)
+        return row.pool
+
+    def _seen(
+        self,
+        worker_id: str,
+        who: Identity,
+        tags: frozenset[str] | None,
+        pool: str | None = None,
+    ) -> WorkerRow | None:
         if not worker_id:
             return None
         row, joined = self.workers.seen(worker_id, who, tags, time())
+        row.pool = pool or row.pool
         if joined:
             self.events.add("worker.joined", worker_id=worker_id, tags=sorted(row.tags))
         return row

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from noob_cloud.coordinator.pools import PoolsSettings
 from noob_cloud.identity import TokenBook
 
 MIB = 1 << 20
@@ -72,6 +73,15 @@ class CoordinatorSettings(BaseSettings):
     """Longest time that one driver may drive a run, in seconds."""
     runs_kept_hours: float = Field(default=30 * 24.0, ge=1.0)
     """How long a run that ended is known, with its results, in hours."""
+    pools: PoolsSettings | None = None
+    """Where workers can be had, and for how much: JSON. Without it the coordinator takes every
+    task, and starts no worker."""
+    pools_file: Path | None = None
+    """The same from a TOML or JSON file."""
+    deployment: str | None = None
+    """Name of the deployment, for metrics."""
+    emf: bool = False
+    """Write metrics to standard output once a minute, as CloudWatch reads them."""
     drain_seconds: float = Field(default=10.0, ge=0)
     """How long requests may take to end when the coordinator shuts down."""
     client_clock: bool = False
@@ -92,6 +102,15 @@ class CoordinatorSettings(BaseSettings):
     def _choose_blob_dir(self) -> CoordinatorSettings:
         if self.blob_dir is None and self.db_path is not None:
             self.blob_dir = self.db_path.with_name(f"{self.db_path.name}.blobs")
+        return self
+
+    @model_validator(mode="after")
+    def _read_pools(self) -> CoordinatorSettings:
+        if self.pools_file is not None and self.pools is None:
+            try:
+                self.pools = PoolsSettings.load(self.pools_file)
+            except OSError as error:
+                raise ValueError(f"{self.pools_file} cannot be read: {error.strerror}") from error
         return self
 
     @cached_property

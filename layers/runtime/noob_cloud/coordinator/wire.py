@@ -106,6 +106,8 @@ class Options(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     key: Name | None = None
     run_id: Name | None = None
     queue_timeout: float | None = None
+    memory: int | None = None
+    """Bytes that a worker needs; of a task in the queue its tags say it."""
 
 
 class Group(msgspec.Struct, array_like=True):

@@ -28,6 +28,8 @@ class WorkerRow:
     claimed: int = 0
     completed: int = 0
     failed: int = 0
+    pool: str | None = None
+    """The place that it is of."""
     lost: bool = False
     """It has been silent for too long."""
 

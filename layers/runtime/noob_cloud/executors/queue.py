@@ -160,6 +160,7 @@ class QueueExecutor(Executor):
             submission["affinity_tags"] = sorted(stage.affinity)
             submission["required_tags"] = sorted(stage.required)
             submission["timeout_seconds"] = stage.timeout or self._timeout
+            submission["memory"] = stage.memory
         return submission
 
     def _watch(self) -> None:

@@ -41,6 +41,7 @@ class Submission(TypedDict, total=False):
     key: str | None
     run_id: str | None
     queue_timeout: float | None
+    memory: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Queue(Protocol):
         key: str | None = None,
         run_id: str | None = None,
         queue_timeout: float | None = None,
+        memory: int | None = None,
         now: float | None = None,
     ) -> int:
         """Add one task and return its id."""

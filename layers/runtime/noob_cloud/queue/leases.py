@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from noob_cloud.queue.ledger import Ledger, Piece
     from noob_cloud.task import Token
 
+RELEASED = "released"
+"""Why a task is tried again that was handed back."""
 Run = tuple[int, int, "Token | None"]
 """Neighbouring tasks [low, high] under one token."""
 
@@ -76,7 +78,7 @@ def heartbeat(
     return HeartbeatReply(frozenset(lost), cancelled)
 
 
-def release(ledger: Ledger, wanted: Iterable[Run]) -> list[int]:
+def release(ledger: Ledger, wanted: Iterable[Run], now: float = 0.0) -> list[int]:
     """Hand tasks back: ready at once, no attempt counted; return the ids that are lost."""
     lost: list[int] = []
     for low, high, token in wanted:
@@ -86,7 +88,8 @@ def release(ledger: Ledger, wanted: Iterable[Run]) -> list[int]:
                 continue
             row = piece.row
             ledger.end(piece)
-            ledger.make_ready(piece.key, piece.n, row.terms, row.claims, row.tries)
+            terms, key = ledger.again(piece, RELEASED, now)
+            ledger.make_ready(key, piece.n, terms, row.claims, row.tries)
     return lost
 
 

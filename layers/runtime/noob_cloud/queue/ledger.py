@@ -16,7 +16,7 @@ from noob_cloud.queue.terms import ID_MASK, LANE_SHIFT, Lane, Terms, Words
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from noob_cloud.task import Token
 
@@ -81,6 +81,8 @@ class Ledger:
         """No timer that this process knows of is due before."""
         self.looked_at = -math.inf
         """When the timers of other processes were last looked for."""
+        self.climb: Callable[[Piece, str, float], int | None] | None = None
+        """Chooses other terms for the next attempt, by why the last one ended."""
         self.foreign = True
         """Whether another process has written since then."""
         self._version: int | None = None
@@ -153,6 +155,14 @@ class Ledger:
         key, n, terms, claims, tries = piece
         self.execute(SQL.add_delayed, (key & ID_MASK, n, at, key, terms, claims, tries))
         self.remind(at)
+
+    def again(self, piece: Piece, why: str, now: float) -> tuple[int, int]:
+        """Return the terms and the ready key with which tasks are tried again."""
+        terms_id = None if self.climb is None else self.climb(piece, why, now)
+        if terms_id is None:
+            return piece.row.terms, piece.key
+        lane = self.lane_for(self.words.terms(terms_id), self.chunk_of(piece.low).key)
+        return terms_id, lane.first_key | piece.key & ((1 << LANE_SHIFT) - 1)
 
     # ---- leases
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from noob_cloud.queue.ledger import Ledger
+    from noob_cloud.queue.terms import Terms
     from noob_cloud.task import Token
 
 
@@ -107,10 +108,11 @@ def fail(
         ledger.bury(piece.low, row, now)
         return TaskStatus.DEAD
     pause = backoff.delay(tries)
+    terms, key = ledger.again(piece, error, now)
     if pause > 0:
-        ledger.delay((piece.key, 1, row.terms, row.claims, tries), now + pause)
+        ledger.delay((key, 1, terms, row.claims, tries), now + pause)
         return TaskStatus.DELAYED
-    ledger.make_ready(piece.key, 1, row.terms, row.claims, tries)
+    ledger.make_ready(key, 1, terms, row.claims, tries)
     return TaskStatus.READY
 
 
@@ -177,6 +179,22 @@ def find_ready(
         ).fetchone()
         if row is not None and task_id < (row[0] & ID_MASK) + row[1]:
             return row
+    return _find_elsewhere(ledger, task_id, terms) if ledger.climb is not None else None
+
+
+def _find_elsewhere(
+    ledger: Ledger, task_id: int, terms: Terms
+) -> tuple[int, int, int, int, int] | None:
+    """The same for a task that is tried again with the tags of a larger place."""
+    for lane in ledger.words.lanes():
+        if lane.affinity != terms.affinity or not lane.required > terms.required:
+            continue
+        first = lane.first_key | terms.priority << 40
+        row: tuple[int, int, int, int, int] | None = ledger.execute(
+            SQL.ready_of, (first, first | task_id)
+        ).fetchone()
+        if row is not None and task_id < (row[0] & ID_MASK) + row[1]:
+            return row
     return None
 
 
@@ -219,4 +237,5 @@ def expire(ledger: Ledger, row: LeaseRow, now: float) -> None:
             ledger.execute(SQL.add_failure, (task_id, error, None))
             ledger.bury(task_id, row, now)
     if tries <= terms.max_retries:
-        ledger.make_ready(row.key, row.n, row.terms, row.claims, tries)
+        terms_id, key = ledger.again(piece, error, now)
+        ledger.make_ready(key, row.n, terms_id, row.claims, tries)

@@ -75,6 +75,7 @@ class RemoteQueue(RemoteView):
         key: str | None = None,
         run_id: str | None = None,
         queue_timeout: float | None = None,
+        memory: int | None = None,
         now: float | None = None,
     ) -> int:
         """Add one task and return its id; see `TaskQueue.submit_task`."""
@@ -92,6 +93,7 @@ class RemoteQueue(RemoteView):
             "key": key,
             "run_id": run_id,
             "queue_timeout": queue_timeout,
+            "memory": memory,
         }
         return self.submit_many([arguments], now=now)[0]
 

@@ -60,6 +60,7 @@ class TaskQueue(Questions):
         key: str | None = None,
         run_id: str | None = None,
         queue_timeout: float | None = None,
+        memory: int | None = None,
         now: float | None = None,
     ) -> int:
         """Add one task and return its id.
@@ -79,9 +80,17 @@ class TaskQueue(Questions):
             key: Name that `set_limit` limits.
             run_id: Run that the task belongs to.
             queue_timeout: Seconds after which it is dead if no worker has claimed it.
+            memory: Bytes that a worker needs: a coordinator with pools sends it to one that has
+                them; a queue of one's own has no pools, and does not ask.
             now: Unix time; the queue's clock by default.
         """
-        if delay or idempotency_key is not None or key is not None or queue_timeout is not None:
+        if (
+            delay
+            or idempotency_key is not None
+            or key is not None
+            or queue_timeout is not None
+            or memory is not None
+        ):
             arguments = {
                 "node_id": node_id,
                 "epoch": epoch,
@@ -96,6 +105,7 @@ class TaskQueue(Questions):
                 "key": key,
                 "run_id": run_id,
                 "queue_timeout": queue_timeout,
+                "memory": memory,
             }
             return self.submit_many([arguments], now=now)[0]
         name = (priority, (*affinity_tags,), timeout_seconds, max_retries, (*required_tags,))

@@ -39,13 +39,14 @@ _DEFAULTS: dict[str, Any] = {
     "key": None,
     "run_id": None,
     "queue_timeout": None,
+    "memory": None,
 }
 
 
 class Recipe:
     """How one or many tasks are scheduled; checked when it is made."""
 
-    __slots__ = ("delay", "key", "run_id", "terms")
+    __slots__ = ("delay", "key", "memory", "run_id", "terms")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Recipe:
         key: str | None,
         run_id: str | None,
         queue_timeout: float | None,
+        memory: int | None = None,
     ) -> None:
         self.terms = terms_of(
             priority, affinity_tags, required_tags, timeout_seconds, max_retries, queue_timeout
@@ -67,6 +69,8 @@ class Recipe:
         self.delay = delay
         self.key = _name(key, "key")
         self.run_id = _name(run_id, "run_id")
+        self.memory = _bytes(memory)
+        """Of a worker, in bytes. A coordinator with pools makes a tag of it; nobody else asks."""
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Recipe:
@@ -127,6 +131,14 @@ def _positive(value: float, name: str) -> float:
 def _count(value: int, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
         raise ValueError(f"{name} is a whole number from 0 on, not {value!r}")
+    return value
+
+
+def _bytes(value: int | None) -> int | None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 62
+    ):
+        raise ValueError(f"memory is a whole number of bytes above 0, not {value!r}")
     return value
 
 
@@ -218,7 +230,7 @@ def _batch_for(rest: dict[str, Any], batches: dict[Any, Batch]) -> Batch:
     if known is not None:
         return known
     recipe = Recipe.of(rest)
-    name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id)
+    name = (recipe.terms, recipe.delay, recipe.key, recipe.run_id, recipe.memory)
     batch = batches.setdefault(name, Batch(recipe))
     if as_given:
         batches[as_given] = batch
