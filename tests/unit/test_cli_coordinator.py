@@ -60,9 +60,10 @@ def state(**changes: Any) -> RunState:
 class FakeClient:
     """A coordinator that knows one run."""
 
-    def __init__(self, url: str, token: str | None = None, *, patience: float) -> None:
+    def __init__(self, *, transport: Any, blobs: Any = None) -> None:
         FakeClient.made = self  # type: ignore[attr-defined]
-        self.url, self.token, self.patience = url, token, patience
+        self.url, self.patience = transport.url, transport._patience
+        self.token = transport._headers["Authorization"].removeprefix("Bearer ")
         self.queue = TaskQueue()
         self.submitted: list[dict[str, Any]] = []
 
@@ -257,6 +258,40 @@ def test_worker_becomes_a_worker_server(fake, monkeypatch: pytest.MonkeyPatch):
     assert seen[0][:2] == ["--coordinator", "http://somewhere:8080"]
     for word in (*words, "--max-tasks", "3", "--worker-id", "w"):
         assert word in seen[0]
+
+
+@pytest.mark.parametrize("where", [[], ["--queue", "q.db"]])
+def test_worker_imports_from_the_current_directory(
+    fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: list[str]
+):
+    """As every command does: nodes lie beside the tube, and the command's script elsewhere."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sys, "path", [x for x in sys.path if x not in ("", str(tmp_path))])
+    monkeypatch.setattr(
+        noob_cloud.runner.worker_server, "main", lambda _: seen.append([*sys.path]) or 0
+    )
+    monkeypatch.setattr(
+        noob_cloud.worker.pull, "pull", lambda *_, **__: seen.append([*sys.path]) or {}
+    )
+
+    assert run_app(["worker", "--allow-module", "my_nodes", *where]) == 0
+    assert str(tmp_path) in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("http://0.0.0.0:80", "http://127.0.0.1:80"), ("http://[::]:80", "http://[::1]:80")],
+)
+def test_coordinator_says_where_its_page_is(
+    fake, monkeypatch: pytest.MonkeyPatch, capsys, url: str, shown: str
+):
+    """An address that a browser can open, also where it listens on all of them."""
+    monkeypatch.setattr(
+        noob_cloud.coordinator, "serve", lambda _, on_start: on_start(url), raising=False
+    )
+
+    assert run_app(["coordinator"]) == 0
+    assert f"{shown}/dashboard" in capsys.readouterr().err
 
 
 def test_worker_pulls_from_a_file(fake, monkeypatch: pytest.MonkeyPatch, capsys):

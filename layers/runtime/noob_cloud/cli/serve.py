@@ -14,7 +14,7 @@ from noob_cloud.cli import options, values
 from noob_cloud.cli.errors import UsageError, reason
 from noob_cloud.cli.replica import tell
 from noob_cloud.cli.screen import screen
-from noob_cloud.cli.tube import describe
+from noob_cloud.cli.tube import describe, import_from_here
 from noob_cloud.exceptions import NoobCloudError
 
 
@@ -93,8 +93,9 @@ def coordinator(
     def say(url: str) -> None:
         where = f"the queue {queue}" if replica is None else f"the queue of {settings.replica}"
         screen.say(f"[green]noob-cloud coordinator[/] at {url}, with {escape(where)}")
+        here = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         screen.say(
-            f"Its page: {url}/dashboard    Its routes, for those who send the token: {url}/docs"
+            f"Its page: {here}/dashboard    Its routes, for those who send the token: {here}/docs"
         )
         if generated is not None:
             screen.say(f"No token was given. For today, shown once: NOOB_CLOUD_TOKEN={generated}")
@@ -141,6 +142,7 @@ def worker(
     token: options.Token = None,
 ) -> None:
     """Execute tasks, pulled from --coordinator URL or --queue FILE, until Ctrl-C."""
+    import_from_here()
     if queue is not None:
         from noob_cloud.worker.pull import default_worker_id  # noqa: PLC0415 - loads the worker
 

@@ -53,10 +53,15 @@ def describe(source: str, pairs: Iterable[str] | None = None) -> TubeSource:
 def _prepare(source: str, pairs: Iterable[str] | None) -> dict[str, Any]:
     if source.endswith((".yaml", ".yml")) and not Path(source).exists():
         raise UsageError(f"There is no file {source} here; give the path of a tube's YAML")
+    import_from_here()
+    return values.inputs(pairs or ())
+
+
+def import_from_here() -> None:
+    """Put the current directory on the import path, as `python -m` does: nodes may lie there."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    return values.inputs(pairs or ())
 
 
 def _refuse(source: str, error: Exception) -> UsageError:
