@@ -193,6 +193,11 @@ def blend(*, this: int | None = None, that: int | None = None) -> int:
     return (this or 0) * 3 + (that or 0)
 
 
+def give_object(value: Any) -> object:
+    """Give what has no place in the wire format."""
+    return object()
+
+
 def nothing(value: Any) -> None:
     """None is a value: dependents run with it."""
 
@@ -276,6 +281,11 @@ def fail_two_fields(value: int, at: int = 2) -> int:
     if value == at:
         raise TwoFieldError(value, "does not fit")
     return value
+
+
+def fail_at_length(value: int) -> int:
+    """Raise an error that is larger than what travels in line."""
+    raise LookupError(*("x" * 16_000 for _ in range(value)))
 
 
 def stop(value: int, at: int = 3) -> int:
@@ -370,6 +380,14 @@ def kill_once(value: int, marker: str, at: int = 2) -> int:
 
 def linger(value: int, seconds: float = 0.2) -> int:
     time.sleep(seconds)
+    return value
+
+
+def dawdle(value: int, seconds: float = 60.0) -> int:
+    """Like `linger`, but in steps, between which a thread can be stopped."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
     return value
 
 

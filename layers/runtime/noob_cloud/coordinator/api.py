@@ -248,6 +248,24 @@ async def cancel(
 
 
 @router.post(
+    "/cancel",
+    tags=["tasks"],
+    summary="Cancel tasks",
+    responses=errors(403),
+)
+async def cancel_many(
+    body: models.CancelBody, service: Service, caller: Caller, now: Now
+) -> models.CancelledTasksBody:
+    """Cancel tasks, running or not; their workers learn by their next heartbeats."""
+    caller.require("client")
+    done = await service.do(lambda: service.desk.cancel_many(body.task_ids, now=now))
+    service.settlements.tell(done)
+    service.claims.wake()
+    await service.look_at_runs(done)
+    return models.CancelledTasksBody(cancelled=done)
+
+
+@router.post(
     "/tasks/{task_id}/redrive",
     tags=["tasks"],
     summary="Bring back a dead letter",

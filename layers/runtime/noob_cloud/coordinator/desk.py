@@ -269,6 +269,22 @@ class Desk(TaskQueue):
         reply = self._run(lambda: leases.heartbeat(self._ledger, refs, seconds, at))
         return wire.Beaten(sorted(reply.lost), sorted(reply.cancelled))
 
+    def cancel_many(self, task_ids: Iterable[int], *, now: float | None = None) -> list[int]:
+        """Cancel tasks in one commit; return those that had no outcome."""
+        at = self._now(now)
+        wanted = sorted(set(task_ids))
+
+        def work() -> list[int]:
+            return [task_id for task_id in wanted if self._cancel(task_id, at)]
+
+        return self._run(work)
+
+    def _cancel(self, task_id: int, now: float) -> bool:
+        try:
+            return outcomes.cancel(self._ledger, task_id, now)
+        except TaskNotFoundError:
+            return False
+
     # ---- the coordinator's own tables
 
     def prepare(self, *, now: float | None = None) -> None:

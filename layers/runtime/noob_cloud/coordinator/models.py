@@ -241,6 +241,18 @@ class CancelledBody(BaseModel):
     cancelled: bool
 
 
+class CancelBody(Body):
+    """Which tasks to cancel."""
+
+    task_ids: list[TaskId] = Field(max_length=10_000)
+
+
+class CancelledTasksBody(BaseModel):
+    """Those that were cancelled; the others have their outcome, or do not exist."""
+
+    cancelled: list[int]
+
+
 class RedriveBody(Body):
     """Which dead letters to bring back."""
 

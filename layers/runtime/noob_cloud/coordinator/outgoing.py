@@ -12,13 +12,15 @@ from noob_cloud.coordinator import wire
 from noob_cloud.queue import bodies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from noob_cloud.queue.bodies import Chunk
     from noob_cloud.queue.stored import Place, StoredTask
     from noob_cloud.task import Task
 
 _ENDLESS = float("inf")
+_PLAIN_BYTES = 16
+"""What a number takes, more or less."""
 _place_of = attrgetter("_place")
 
 
@@ -117,6 +119,19 @@ def view(task: Task) -> wire.View:
         place.traceback,
         place.chunk.unique(task.task_id),
     )
+
+
+def fitting(views: Sequence[wire.View], most_bytes: int) -> int:
+    """Return how many of the first tasks have `most_bytes` together; at least one."""
+    size = 0
+    for index, found in enumerate(views):
+        for value in (found.payload, found.result):
+            data = value.data if type(value) is Ext else value
+            size += len(data) if isinstance(data, (bytes, bytearray, str)) else _PLAIN_BYTES
+        size += len(found.node_id) + len(found.error or "") + len(found.traceback or "")
+        if size > most_bytes and index:
+            return index
+    return len(views)
 
 
 def withhold(found: wire.View) -> None:

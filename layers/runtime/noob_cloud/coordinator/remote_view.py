@@ -27,6 +27,8 @@ _LONGEST_POLL: Final = 20.0
 _MOST: Final = 5_000
 """Tasks in one request; more are several."""
 _PAGE: Final = 1_000
+_MOST_BYTES: Final = 6_000_000
+"""Of values in one answer: gateways send 10 MB at most."""
 
 
 class RemoteView:
@@ -46,6 +48,15 @@ class RemoteView:
         """Cancel the task, running or not; False if it already has its outcome."""
         found = self._json("POST", f"/tasks/{int(task_id)}/cancel", {}, now=now)
         return bool(found["cancelled"])
+
+    def cancel_many(self, task_ids: Iterable[int], *, now: float | None = None) -> list[int]:
+        """Cancel tasks, running or not; return those that had no outcome."""
+        ids = list(task_ids)
+        done: list[int] = []
+        for first in range(0, len(ids), _PAGE):
+            body = {"task_ids": ids[first : first + _PAGE]}
+            done += self._json("POST", "/cancel", body, now=now)["cancelled"]
+        return done
 
     def redrive(
         self, task_ids: Iterable[int] | None = None, *, now: float | None = None
@@ -109,13 +120,17 @@ class RemoteView:
             left = _LONGEST_POLL if give_up is None else max(0.0, give_up - monotonic())
             wait = min(_LONGEST_POLL, left)
             missing = [task_id for task_id in ids if task_id not in found]
+            more = False
             for first in range(0, len(missing), _MOST):
                 part = missing[first : first + _MOST]
                 least = max(0, min(enough - len(found), len(part)))
-                body = wire.Wait(part, wait if first == 0 else 0.0, least)
-                views = self._post("/settled", body, wire.Views, wait=wait).tasks
-                for task in self._decoder.looked_at(views, decode=decode):
+                body = wire.Wait(part, wait if first == 0 else 0.0, least, _MOST_BYTES)
+                answer = self._post("/settled", body, wire.Views, wait=wait)
+                more = more or answer.more
+                for task in self._decoder.looked_at(answer.tasks, decode=decode):
                     found[task.task_id] = task
+            if more and at_least is None:
+                continue
             if len(found) >= enough or (give_up is not None and monotonic() >= give_up):
                 return [found[task_id] for task_id in ids if task_id in found]
 

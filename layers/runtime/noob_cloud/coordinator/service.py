@@ -12,7 +12,7 @@ from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.counts import Counts
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
-from noob_cloud.coordinator.outgoing import view, withhold
+from noob_cloud.coordinator.outgoing import fitting, view, withhold
 from noob_cloud.coordinator.placing import Placing
 from noob_cloud.coordinator.records import Records
 from noob_cloud.coordinator.runs import Runs
@@ -270,7 +270,8 @@ class Coordinator:
         enough = len(ids) if body.at_least is None else min(body.at_least, len(ids))
         seconds = min(body.timeout, self.settings.max_wait)
         views = [view(x) for x in await self.settlements.wait(ids, seconds, enough)]
-        return wire.Views(await self.readable(who, views))
+        room = len(views) if body.most_bytes is None else fitting(views, body.most_bytes)
+        return wire.Views(await self.readable(who, views[:room]), room < len(views))
 
     async def readable(self, who: Identity, views: list[wire.View]) -> list[wire.View]:
         """Return tasks as this identity may see them.

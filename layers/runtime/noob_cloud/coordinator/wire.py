@@ -251,6 +251,8 @@ class Wait(msgspec.Struct, array_like=True):
     ids: list[TaskId]
     timeout: Seconds = 0.0
     at_least: Count | None = None
+    most_bytes: Count | None = None
+    """Of payloads and results in the answer, unless the first task alone has more."""
 
 
 class View(msgspec.Struct, array_like=True):
@@ -280,6 +282,8 @@ class Views(msgspec.Struct, array_like=True):
     """Answer to POST /settled, and of GET /tasks to a program."""
 
     tasks: list[View]
+    more: bool = False
+    """There are further ones, for which there was no room."""
 
 
 # ---- runs

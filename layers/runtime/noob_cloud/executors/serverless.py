@@ -288,11 +288,11 @@ class ServerlessExecutor(QueueExecutor):
         return found
 
     def _cancel(self, task_ids: Collection[int]) -> None:
-        cancel_tasks = getattr(self._queue, "cancel_tasks", None)
-        if cancel_tasks is None or len(task_ids) == 1:
+        cancel_many = getattr(self._queue, "cancel_many", None)
+        if cancel_many is None or len(task_ids) == 1:
             super()._cancel(task_ids)
         elif task_ids:
-            cancel_tasks(task_ids)
+            cancel_many(task_ids)
 
     def _abandon(self, error: Exception) -> None:
         self._trouble = error
