@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def with_pools(folder: Path, **settings: Any) -> AsyncIterator[App]:
-    async with running(folder, pools=POOLS, **settings) as app:
+    async with running(folder, pools=POOLS, scale_pools=False, **settings) as app:
         yield app
 
 

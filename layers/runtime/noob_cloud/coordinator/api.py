@@ -11,7 +11,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 import noob_cloud
-from noob_cloud.coordinator import api_runs, api_work, by_hand, models, models_runs, wire
+from noob_cloud.coordinator import (
+    api_capacity,
+    api_runs,
+    api_work,
+    by_hand,
+    models,
+    models_runs,
+    wire,
+)
 from noob_cloud.coordinator.metrics import prometheus
 from noob_cloud.coordinator.outgoing import view
 from noob_cloud.coordinator.request import (
@@ -44,6 +52,7 @@ def install(app: FastAPI) -> None:
     app.include_router(router)
     app.include_router(api_work.router)
     app.include_router(api_runs.router)
+    app.include_router(api_capacity.router)
     install_errors(app)
 
 

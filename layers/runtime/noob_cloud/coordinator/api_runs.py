@@ -176,7 +176,7 @@ async def _add_run(
     if not run.ended:
         service.open_runs[run.task_id] = run.run_id
     service.events.add("run.submitted", run_id=run.run_id, tube=run.tube, total=run.total)
-    service.claims.wake()
+    service.news()
     return run
 
 

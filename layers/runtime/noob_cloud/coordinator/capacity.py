@@ -57,6 +57,10 @@ class Place:
     """Starts a second."""
     drives: bool = True
     """Whether its workers drive runs without a client."""
+    limit_seconds: float | None = None
+    """How long a started worker is told to stay at most; None: as long as it can."""
+    tags: frozenset[str] = frozenset()
+    """What its workers offer, ours not among them."""
 
     @property
     def by_itself(self) -> bool:
@@ -304,8 +308,9 @@ class _Desk:
         runs = _cut(slate.added, allowed)
         if place.by_itself:
             return Start(place, allowed, runs) if allowed > 0 else None
-        if allowed > 0:
-            return Scale(place, standing.desired + allowed, runs)
+        larger = standing.have + allowed
+        if larger > standing.desired:
+            return Scale(place, larger, _cut(runs, larger - standing.desired))
         enough = max(slate.wanted, standing.high, standing.busy, place.least)
         return Scale(place, enough) if enough < standing.desired else None
 

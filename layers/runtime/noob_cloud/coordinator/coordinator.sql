@@ -97,9 +97,8 @@ ON CONFLICT (day, place, run_id) DO UPDATE SET money = money + ?4, seconds = sec
 -- name: spent_by_place
 SELECT place, sum(money), sum(seconds) FROM spending WHERE day = ? GROUP BY place;
 
--- name: spent_by_run
-SELECT run_id, sum(money) FROM spending WHERE run_id IN (SELECT value FROM json_each(?))
-GROUP BY run_id;
+-- name: spent_by_runs
+SELECT run_id, sum(money) FROM spending WHERE run_id > '' GROUP BY run_id;
 
 -- name: drop_spending
 DELETE FROM spending WHERE day < ?;

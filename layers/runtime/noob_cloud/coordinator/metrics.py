@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from noob_cloud.coordinator.capacity_loop import CapacityLoop
     from noob_cloud.coordinator.service import Coordinator
     from noob_cloud.queue import QueueStats
 
@@ -58,6 +60,39 @@ class _Collector:
         )
         yield GaugeMetricFamily(
             "noob_writer_backlog", "Jobs before the writer.", value=self._coordinator.writer.waiting
+        )
+        if self._coordinator.capacity is not None:
+            yield from _capacity(self._coordinator.capacity)
+
+
+def _capacity(loop: CapacityLoop) -> Iterator[Metric]:
+    """Yield how many workers are where, are wanted, and what they cost."""
+    now = time()
+    workers = GaugeMetricFamily(
+        "noob_pool_workers", "Workers by pool and state.", labels=["pool", "state"]
+    )
+    wanted = GaugeMetricFamily(
+        "noob_pool_wanted", "Workers that there is work for.", labels=["pool"]
+    )
+    failed = CounterMetricFamily("noob_pool_failed_starts", "Starts that failed.", labels=["pool"])
+    oldest = GaugeMetricFamily(
+        "noob_oldest_ready_seconds", "Age of the oldest ready task.", labels=["pool"]
+    )
+    spent = GaugeMetricFamily("noob_spent_today", "Money spent today, in UTC.", labels=["pool"])
+    for name, crew in loop.fleet.crews.items():
+        workers.add_metric([name, "alive"], len(crew.seen.workers))
+        workers.add_metric([name, "busy"], crew.seen.busy)
+        workers.add_metric([name, "starting"], crew.starting(now))
+        wanted.add_metric([name], loop.decision.wanted.get(name, 0))
+        failed.add_metric([name], crew.failed)
+        ages = [x.age for x in loop.demands if name in x.places]
+        oldest.add_metric([name], max(ages, default=0.0))
+        spent.add_metric([name], loop.fleet.spent[name])
+    yield from (workers, wanted, failed, oldest, spent)
+    money = loop.fleet.money(now)
+    if money.per_day is not None:
+        yield GaugeMetricFamily(
+            "noob_budget_left", "Money left for today.", value=money.per_day - money.spent
         )
 
 

@@ -164,6 +164,8 @@ class PoolSettings(BaseModel):
                 burst=self.burst or _BURST.get(self.kind, float("inf")),
                 refill=self.starts_per_second or _REFILL.get(self.kind, float("inf")),
                 drives=not is_lambda if self.drives is None else self.drives,
+                limit_seconds=self.life_seconds if is_lambda else None,
+                tags=frozenset(self.tags),
             )
             for number, (name, memory, target) in enumerate(self._sizes)
         ]
@@ -233,6 +235,11 @@ class PoolsSettings(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ValueError(f"{path}: {where}: {first['msg']}") from error
+
+    @property
+    def managed(self) -> bool:
+        """Whether there is a pool whose workers the coordinator starts."""
+        return any(pool.kind != "own" for pool in self.pools)
 
     def price_table(self) -> Prices:
         """Return the table of prices."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from noob_cloud.blobs import BlobStore, FolderStore, MemoryStore
 from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.capacity_aws import AwsProvider
+from noob_cloud.coordinator.capacity_loop import CapacityLoop
 from noob_cloud.coordinator.counts import Counts
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
@@ -25,6 +27,7 @@ from noob_cloud.exceptions import LimitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from noob_cloud.coordinator.capacity_loop import Provider
     from noob_cloud.coordinator.run import RunState
     from noob_cloud.coordinator.settings import CoordinatorSettings
     from noob_cloud.identity import Identity
@@ -45,6 +48,7 @@ class Coordinator:
         settings: what it keeps where, and what a request may cost.
         clock: the queue's, instead of the machine's.
         blobs: where large values are, instead of the settings' folder.
+        provider: starts the workers of pools, instead of AWS.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Coordinator:
         *,
         clock: Clock | None = None,
         blobs: BlobStore | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self.settings = settings
         self.tokens = settings.tokens
@@ -89,6 +94,11 @@ class Coordinator:
         self.started_at = time()
         self.placing = None if settings.pools is None else Placing(settings.pools, self._pool_of)
         """Sends tasks to pools, where there are any."""
+        self.capacity: CapacityLoop | None = None
+        """Starts their workers."""
+        pools = settings.pools
+        if pools is not None and settings.scale_pools and pools.managed:
+            self.capacity = CapacityLoop(self, pools, provider or AwsProvider())
         self.draining = False
         self.open_runs: dict[int, str] = {}
         """Runs without an outcome, by their driver's task."""
@@ -117,6 +127,8 @@ class Coordinator:
         """End the upkeep and close the file."""
         self.drain()
         await self._upkeep.stop()
+        if self.capacity is not None:
+            await self.capacity.keep()
         await asyncio.to_thread(self.writer.stop)
         self.desk.close()
 
@@ -165,7 +177,7 @@ class Coordinator:
         else:
             ids = await self.writer.do(work)
         self.counts.submitted += len(ids)
-        self.claims.wake()
+        self.news()
         return wire.Submitted(ids)
 
     async def claim(
@@ -289,6 +301,12 @@ class Coordinator:
                 if found.terms.run_id not in driven:
                     withhold(found)
         return views
+
+    def news(self) -> None:
+        """Tasks may have become ready: tell those who wait for some, and who starts workers."""
+        self.claims.wake()
+        if self.capacity is not None:
+            self.capacity.wake()
 
     # ---- what follows from them
 

@@ -78,6 +78,8 @@ class CoordinatorSettings(BaseSettings):
     task, and starts no worker."""
     pools_file: Path | None = None
     """The same from a TOML or JSON file."""
+    scale_pools: bool = True
+    """Whether to start workers and scale services; otherwise pools only say where tasks may run."""
     deployment: str | None = None
     """Name of the deployment, for metrics."""
     emf: bool = False

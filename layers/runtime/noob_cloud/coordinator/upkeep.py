@@ -58,6 +58,8 @@ class Upkeep:
             "the cleaning": self._clean,
             "the collection of blobs": self._collect,
         }
+        if self._coordinator.capacity is not None:
+            rounds["the capacity"] = self._coordinator.capacity.serve
         self._tasks = [asyncio.create_task(keep_on(name, work)) for name, work in rounds.items()]
 
     async def stop(self) -> None:

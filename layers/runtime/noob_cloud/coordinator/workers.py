@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from noob_cloud.identity import Identity
 
-_KEPT = 10_000
-"""Most workers remembered; those lost for longest are forgotten first."""
+_KEPT = 50_000
+"""Most workers remembered."""
+_FORGOTTEN = 5_000
+"""So many are forgotten at once, the longest silent first."""
 
 
 @dataclass(slots=True)
@@ -55,8 +58,8 @@ class Workers:
         row = self._rows.get(worker_id)
         if row is None:
             if len(self._rows) >= _KEPT:
-                oldest = min(self._rows.values(), key=lambda x: x.last_seen)
-                del self._rows[oldest.worker_id]
+                for old in nsmallest(_FORGOTTEN, self._rows.values(), key=lambda x: x.last_seen):
+                    del self._rows[old.worker_id]
             row = WorkerRow(worker_id, identity.name, tags or frozenset(), now, now)
             self._rows[worker_id] = row
             return row, True
@@ -79,6 +82,10 @@ class Workers:
             row.lost = True
             row.running = 0
         return gone
+
+    def alive(self, since: float) -> list[WorkerRow]:
+        """Workers that were heard of since then."""
+        return [row for row in self._rows.values() if row.last_seen >= since and not row.lost]
 
     def rows(self) -> list[WorkerRow]:
         """Every worker, those alive first, by name."""
