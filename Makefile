@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CORE := .venv/.core
-# uv says what it downloads and how many packages it installed; its line for each of them is left out
-UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed '/^ [-+~] /d'; exit $$(cat $(READY).code)
+# uv says what it downloads and how many packages it installed; its other lines are left out
+UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed -E '/^ [-+~] |^ *(Resolved|Prepared|Building|Built|Audited) /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
 
 .PHONY: help demo test check bench clean

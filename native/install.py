@@ -39,11 +39,17 @@ def main() -> int:
         return 0
     print("Building the Rust core: about a minute, once.", flush=True)
     maturin = Path(sys.executable).with_name("maturin")
-    code = subprocess.run(  # noqa: S603 - the maturin of this environment
+    done = subprocess.run(  # noqa: S603 - the maturin of this environment
         [maturin, "develop", "--release", "--locked", "--quiet", "--uv"],
         cwd=HERE / "python",
         check=False,
-    ).returncode
+        stdout=subprocess.PIPE,  # what it says matters when it fails
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    code = done.returncode
+    if code:
+        print(done.stdout)
     if code == 0:
         for stamp in sys.argv[1:]:
             Path(stamp).touch()
