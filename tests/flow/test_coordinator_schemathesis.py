@@ -46,6 +46,7 @@ ROUTES = [
     ("/tasks/{task_id}", "GET"),
     ("/tasks/{task_id}/cancel", "POST"),
     ("/tasks/{task_id}/redrive", "POST"),
+    ("/cancel", "POST"),
     ("/redrive", "POST"),
     ("/settled", "POST"),
     ("/limits", "POST"),
@@ -63,6 +64,7 @@ ROUTES = [
     ("/runs/{run_id}/results", "POST"),
     ("/blobs/{cid}", "GET"),
     ("/blobs/{cid}", "PUT"),
+    ("/capacity", "GET"),
 ]
 MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 
