@@ -1,0 +1,65 @@
+"""`python -m infra.app`: compose the stacks of one deployment, as its settings say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from aws_cdk import App, Tags
+
+from infra.assets import Assets
+from infra.names import Names
+from infra.settings import Settings, SettingsError, read
+from stacks.coordinator import CoordinatorStack
+from stacks.storage import StorageStack
+from stacks.workers import WorkersStack
+
+
+def compose(app: App, settings: Settings) -> None:
+    """Add the stacks of a deployment to an app, in the order of the flow.
+
+    They name no account and no region: they go where the credentials of `cdk deploy` point.
+    """
+    names, assets = Names(settings.name), Assets(settings)
+    storage = StorageStack(
+        app,
+        names.stack("storage"),
+        settings=settings,
+        description=f"noob-cloud {settings.name}: the bucket and the token",
+    )
+    coordinator = CoordinatorStack(
+        app,
+        names.stack("coordinator"),
+        settings=settings,
+        storage=storage,
+        archives=assets.coordinator_archives(settings.architecture),
+        description=f"noob-cloud {settings.name}: the queue and its API",
+    )
+    WorkersStack(
+        app,
+        names.stack("workers"),
+        settings=settings,
+        storage=storage,
+        coordinator=coordinator,
+        assets=assets,
+        description=f"noob-cloud {settings.name}: workers on Lambda and Fargate",
+    )
+    for key, value in {"noob-cloud:deployment": settings.name, **settings.tags}.items():
+        Tags.of(app).add(key, value)
+
+
+def main() -> int:
+    """Compose what the context says, and write it where the CDK wants it."""
+    app = App()
+    try:
+        settings = read(app.node.get_all_context(), folder=Path.cwd())
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    compose(app, settings)
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Where the archives of a deployment are: built layers, our functions, the user's code."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import TYPE_CHECKING, Any, Final
+
+from infra.archives import ROOT, Code, pack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infra.pools import Architecture
+    from infra.settings import Settings
+
+_NEEDED: Final = "runtime"
+_KINDS: Final = (_NEEDED, "native")
+
+
+class Assets:
+    """The archives that a deployment consists of; what is missing is built."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folder = settings.assets_dir
+        self._codes: dict[str, Code | None] = {}
+
+    def layers(self, architecture: Architecture) -> dict[str, Path]:
+        """Return the layers of an architecture, `runtime` first; `native` may be missing."""
+        paths = {kind: self._folder / "layers" / f"{kind}-{architecture}.zip" for kind in _KINDS}
+        if not paths[_NEEDED].is_file():
+            self._builder.build(architecture, python=self._settings.python)
+        return {kind: path for kind, path in paths.items() if path.is_file()}
+
+    def code(self, architecture: Architecture) -> Code | None:
+        """Return the user's own code, packed for an architecture; None: there is none."""
+        if architecture not in self._codes:
+            self._codes[architecture] = None
+        return self._codes[architecture]
+
+    @property
+    def code_cid(self) -> str | None:
+        """The cid of the user's code."""
+        found = self.code(self._settings.architecture)
+        return None if found is None else found.cid
+
+    @property
+    def code_environment(self) -> dict[str, str]:
+        """What a worker's environment says of the user's code."""
+        return {} if self.code_cid is None else {"NOOB_CLOUD_CODE": self.code_cid}
+
+    def worker(self, architecture: Architecture) -> Path:
+        """Return the worker function: our handler, and the user's code beside it."""
+        code = self.code(architecture)
+        own = () if code is None else (code.archive,)
+        return self._function("worker", *own, suffix=f"-{architecture}")
+
+    def submit(self) -> Path:
+        """Return the submit function."""
+        return self._function("submit")
+
+    def coordinator_archives(self, architecture: Architecture) -> dict[str, Path]:
+        """Return what the coordinator's container fetches."""
+        return {**self.layers(architecture), "coordinator": self._function("coordinator")}
+
+    def worker_archives(self, architecture: Architecture) -> dict[str, Path]:
+        """Return what a worker's container fetches."""
+        code = self.code(architecture)
+        return {**self.layers(architecture), **({} if code is None else {"code": code.archive})}
+
+    def _function(self, name: str, *parts: Path, suffix: str = "") -> Path:
+        source = ROOT / "functions" / name
+        return pack(f"{name}{suffix}", (source, *parts), self._folder / "functions")
+
+    @cached_property
+    def _builder(self) -> Any:
+        spec = spec_from_file_location("noob_cloud_layers", ROOT / "layers" / "build.py")
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError(ROOT / "layers" / "build.py")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module

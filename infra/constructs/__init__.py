@@ -1,0 +1,1 @@
+"""Parts that stacks are made of: each exposes what it made, the stack wires and grants."""

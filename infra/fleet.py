@@ -1,0 +1,55 @@
+"""What the coordinator is told of its pools: where in AWS each of them is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.names import ALIAS, Names
+from infra.pools import FargatePool, LambdaPool
+
+if TYPE_CHECKING:
+    from infra.pools import Ec2Pool
+    from infra.settings import Settings
+
+
+def pools(settings: Settings) -> dict[str, Any]:
+    """Return what `NOOB_CLOUD_POOLS` holds."""
+    budget = settings.budget.model_dump(exclude_none=True)
+    return {
+        "pools": [_pool(pool, settings) for pool in settings.pools],
+        **({"budget": budget} if budget else {}),
+    }
+
+
+def place(pool: LambdaPool | FargatePool | Ec2Pool, size: int | None = None) -> str:
+    """Return the tag by which a worker says where it runs."""
+    return f"noob:pool-{pool.name}" + ("" if size is None else f"-{size}")
+
+
+def _pool(pool: LambdaPool | FargatePool | Ec2Pool, settings: Settings) -> dict[str, Any]:
+    names = Names(settings.name)
+    told: dict[str, Any] = {
+        "name": pool.name,
+        "kind": pool.kind,
+        "tags": list(pool.tags),
+        "accept_untagged": pool.accept_untagged,
+        "max_workers": pool.max_workers,
+        "architecture": pool.architecture or settings.architecture,
+    }
+    if pool.price is not None:
+        told["price"] = pool.price
+    if isinstance(pool, LambdaPool):
+        sizes = {str(size): f"{names.function(pool.name, size)}:{ALIAS}" for size in pool.sizes}
+        return {**told, "sizes": sizes, "max_seconds": pool.timeout_seconds}
+    told |= {
+        "service": names.service(pool.name),
+        "memory": pool.memory,
+        "slots": pool.slots,
+        "vcpu": pool.vcpu,
+        "min_workers": pool.min_workers,
+        "spot": pool.spot,
+        "public_ip": settings.network.mode == "public",
+    }
+    if isinstance(pool, FargatePool):
+        return {**told, "cluster": names.cluster}
+    return {**told, "cluster": names.gpu_cluster(pool.name), "instance": pool.instance}

@@ -1,0 +1,1 @@
+"""The wholes that are deployed, one Stack a file, in the order of the flow."""
