@@ -296,6 +296,7 @@ def test_a_task_from_submission_to_result(ask, cli):
     code, out, _ = cli("status", *where)
     assert code == 0
     assert "gpu" in out
+    assert "Waiting for tags" in out
 
 
 def test_a_dead_task_comes_back_and_is_cancelled(ask, cli):

@@ -137,6 +137,7 @@ class Bar:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table of plain text: what comes from a tube, a task or a path is never read as markup."""
     made = Table(title=escape(title) or None, title_justify="left", header_style="bold", box=None)
+    made.min_width = min(len(title), 60)  # a title wider than its table would be broken
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
