@@ -82,6 +82,15 @@ def test_help_names_the_commands_and_exit_codes(cli):
         assert name in out
 
 
+@pytest.mark.parametrize("command", ["status", "submit", "redrive", "coordinator", "worker", "run"])
+def test_a_flag_takes_no_value_and_says_none(cli, command: str):
+    """`--json <bool>` would be typed as it is read."""
+    said = cli(command, "--help")[1]
+
+    flags = [line for line in said.splitlines() if "<bool>" in line]
+    assert [line.split()[1] for line in flags] in ([], ["--help"])
+
+
 def test_version(cli):
     """`--version` says it and ends."""
     assert cli("--version")[:2] == (0, "noob-cloud 0.1.0\n")

@@ -53,10 +53,15 @@ def _begin(
     *,
     debug: Annotated[
         bool,
-        typer.Option("--debug", envvar="NOOB_CLOUD_DEBUG", help="Show tracebacks of errors."),
+        typer.Option(
+            "--debug", envvar="NOOB_CLOUD_DEBUG", metavar="", help="Show tracebacks of errors."
+        ),
     ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, metavar="", help="Say the version."
+        ),
     ] = False,
 ) -> None:
     screen.debug = debug

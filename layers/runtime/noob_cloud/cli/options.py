@@ -21,6 +21,7 @@ Json = Annotated[
     bool,
     typer.Option(
         "--json",
+        metavar="",
         help="Print one JSON document on standard output, and nothing else there.",
         callback=_json,
         is_eager=True,

@@ -39,7 +39,10 @@ def coordinator(
         Path | None, typer.Option(metavar="FILE", help="Scoped tokens: submit, work, admin (TOML).")
     ] = None,
     durable: Annotated[
-        bool, typer.Option("--durable", help="A commit survives the loss of power; much slower.")
+        bool,
+        typer.Option(
+            "--durable", metavar="", help="A commit survives the loss of power; much slower."
+        ),
     ] = False,
     lease_seconds: Annotated[
         float, typer.Option(min=1, help="How long a worker may be silent before it loses a task.")
@@ -120,7 +123,7 @@ def worker(
         str | None, typer.Option(metavar="A,B", help="What it offers: gpu,cuda.")
     ] = None,
     tagged_only: Annotated[
-        bool, typer.Option("--tagged-only", help="Take no task that has no tags.")
+        bool, typer.Option("--tagged-only", metavar="", help="Take no task that has no tags.")
     ] = False,
     max_tasks: Annotated[
         int | None, typer.Option(min=1, help="Tasks at once; by default one for each core.")
@@ -137,7 +140,8 @@ def worker(
         int, typer.Option(min=0, max=65_535, help="Port of its own routes; 0: any free one.")
     ] = 0,
     threads: Annotated[
-        bool, typer.Option("--threads", help="Run nodes in threads instead of processes.")
+        bool,
+        typer.Option("--threads", metavar="", help="Run nodes in threads instead of processes."),
     ] = False,
     token: options.Token = None,
 ) -> None:

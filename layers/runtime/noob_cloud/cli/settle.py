@@ -42,7 +42,7 @@ def redrive(
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Dead tasks.")] = None,
     *,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every task in the dead-letter list.")
+        bool, typer.Option("--all", metavar="", help="Every task in the dead-letter list.")
     ] = False,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,

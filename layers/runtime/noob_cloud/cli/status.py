@@ -28,7 +28,7 @@ _LISTED = (TaskStatus.RUNNING, TaskStatus.CLAIMED, TaskStatus.DEAD)
 def status(
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on showing it; end with Ctrl-C.")
+        bool, typer.Option("--watch", "-w", metavar="", help="Go on showing it; end with Ctrl-C.")
     ] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
     limit: Annotated[int, typer.Option(min=0, help="Most tasks of each kind listed.")] = 10,

@@ -68,7 +68,9 @@ def submit(
     unique: Annotated[
         str | None, typer.Option(metavar="KEY", help="Submit only if no task has this key yet.")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and say it.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", metavar="", help="Wait for the end, and say it.")
+    ] = False,
     queue: options.QueueFile = None,
     coordinator: options.Coordinator = None,
     deployment: options.Deployment = None,
@@ -115,7 +117,9 @@ def submit(
 def results(
     id_: Annotated[str, typer.Argument(metavar="ID", help="Id of a run, or of a task.")],
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", metavar="", help="Wait until it has ended.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write them there: .json, or .jsonl by line."),
