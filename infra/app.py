@@ -11,6 +11,9 @@ from infra.assets import Assets
 from infra.names import Names
 from infra.settings import Settings, SettingsError, read
 from stacks.coordinator import CoordinatorStack
+from stacks.events import EventsStack
+from stacks.gpu import GpuStack
+from stacks.observe import ObserveStack
 from stacks.storage import StorageStack
 from stacks.workers import WorkersStack
 
@@ -43,6 +46,33 @@ def compose(app: App, settings: Settings) -> None:
         coordinator=coordinator,
         assets=assets,
         description=f"noob-cloud {settings.name}: workers on Lambda and Fargate",
+    )
+    if settings.ec2_pools:
+        GpuStack(
+            app,
+            names.stack("gpu"),
+            settings=settings,
+            storage=storage,
+            coordinator=coordinator,
+            assets=assets,
+            description=f"noob-cloud {settings.name}: workers with GPUs",
+        )
+    EventsStack(
+        app,
+        names.stack("events"),
+        settings=settings,
+        storage=storage,
+        coordinator=coordinator,
+        code=assets.submit(),
+        layers=[*assets.layers(settings.architecture).items()],
+        description=f"noob-cloud {settings.name}: events that start runs",
+    )
+    ObserveStack(
+        app,
+        names.stack("observe"),
+        settings=settings,
+        coordinator=coordinator,
+        description=f"noob-cloud {settings.name}: dashboard and alarms",
     )
     for key, value in {"noob-cloud:deployment": settings.name, **settings.tags}.items():
         Tags.of(app).add(key, value)

@@ -6,15 +6,17 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The first time that an archive can say: the same files give the same bytes."""
+_NO_FILES: Final[Mapping[str, Path]] = MappingProxyType({})
 _SKIPPED: Final = frozenset(("__pycache__", ".DS_Store"))
 
 
@@ -37,7 +39,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def pack(name: str, parts: tuple[Path, ...], folder: Path) -> Path:
+def pack(
+    name: str, parts: tuple[Path, ...], folder: Path, *, files: Mapping[str, Path] = _NO_FILES
+) -> Path:
     """Pack folders into one archive, the same bytes for the same files, and return its path.
 
     Args:
@@ -45,16 +49,17 @@ def pack(name: str, parts: tuple[Path, ...], folder: Path) -> Path:
         parts: folders whose contents lie at its root, and archives whose contents do; of two files
             with one name the first is taken.
         folder: where the archive is written.
+        files: single files, by their path in the archive.
     """
-    files: dict[str, tuple[int, bytes]] = {}
+    found = {path: (0o644, file.read_bytes()) for path, file in files.items()}
     for part in parts:
         for path, mode, data in _of_archive(part) if part.is_file() else _of_folder(part):
-            files.setdefault(path, (mode, data))
+            found.setdefault(path, (mode, data))
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{name}.zip"
     written = archive.with_suffix(".part")
     with ZipFile(written, "w", ZIP_DEFLATED) as out:
-        for path, (mode, data) in sorted(files.items()):
+        for path, (mode, data) in sorted(found.items()):
             entry = ZipInfo(path, _EPOCH)
             entry.external_attr = (0o100755 if mode & 0o111 else 0o100644) << 16
             entry.compress_type = ZIP_DEFLATED

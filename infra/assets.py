@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from infra.archives import ROOT, Code, pack
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from infra.pools import Architecture
@@ -57,8 +58,11 @@ class Assets:
         return self._function("worker", *own, suffix=f"-{architecture}")
 
     def submit(self) -> Path:
-        """Return the submit function."""
-        return self._function("submit")
+        """Return the submit function, with the mapping of events beside it."""
+        mapping = self._settings.events.mapping
+        if mapping is None:
+            return self._function("submit")
+        return self._function("submit", files={"events.toml": mapping})
 
     def coordinator_archives(self, architecture: Architecture) -> dict[str, Path]:
         """Return what the coordinator's container fetches."""
@@ -69,9 +73,16 @@ class Assets:
         code = self.code(architecture)
         return {**self.layers(architecture), **({} if code is None else {"code": code.archive})}
 
-    def _function(self, name: str, *parts: Path, suffix: str = "") -> Path:
+    def _function(
+        self,
+        name: str,
+        *parts: Path,
+        suffix: str = "",
+        files: Mapping[str, Path] | None = None,
+    ) -> Path:
         source = ROOT / "functions" / name
-        return pack(f"{name}{suffix}", (source, *parts), self._folder / "functions")
+        folder = self._folder / "functions"
+        return pack(f"{name}{suffix}", (source, *parts), folder, files=files or {})
 
     @cached_property
     def _builder(self) -> Any:

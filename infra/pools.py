@@ -150,7 +150,8 @@ class Ec2Pool(ServicePool):
     max_workers: Annotated[int, Field(gt=0)] = 4
     min_workers: Annotated[int, Field(ge=0)] = 0
     spot: bool = False
-    architecture: Architecture = "x86_64"
+    architecture: Literal["x86_64"] = "x86_64"
+    """AWS has GPU images of ECS for this one."""
 
 
 def _name_by_kind(given: object) -> object:

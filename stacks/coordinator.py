@@ -39,6 +39,7 @@ class CoordinatorStack(Stack):
         network: where workers stand as well.
         cluster: of the coordinator and of the workers on Fargate.
         edge: the HTTP API.
+        logs: what the coordinator says.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CoordinatorStack(Stack):
         self.names = Names(settings.name)
         self.network = Network(self, "Network", settings=settings)
         self.cluster = self._make_cluster()
+        self.logs = log_group(self, "coordinator", settings=settings)
         service = self._make_service(self._make_task(archives))
         found = service.enable_cloud_map(
             name="coordinator",
@@ -132,7 +134,7 @@ class CoordinatorStack(Stack):
             task,
             program,
             settings=self._settings,
-            group=log_group(self, "coordinator", settings=self._settings),
+            group=self.logs,
             port_mappings=[ecs.PortMapping(container_port=PORT)],
             health_check=ecs.HealthCheck(
                 command=["CMD", "python", "-c", _HEALTHY],

@@ -40,7 +40,6 @@ def keep_replica(bucket: s3.IBucket) -> list[iam.PolicyStatement]:
             bucket.arn_for_objects(below),
         ),
         allow(["s3:ListBucket"], bucket.bucket_arn, StringLike={"s3:prefix": [REPLICA, below]}),
-        allow(["s3:GetBucketLocation"], bucket.bucket_arn),
     ]
 
 
@@ -95,6 +94,16 @@ def protect_tasks(cluster: str) -> list[iam.PolicyStatement]:
     """Allow a worker to ask that it is not stopped while it holds a lease."""
     tasks = arn("ecs", f"task/{cluster}/*")
     return [allow(["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"], tasks)]
+
+
+def let_in_rule(queue: str, rule: str) -> iam.PolicyStatement:
+    """Let a rule of EventBridge send to a queue."""
+    return iam.PolicyStatement(
+        principals=[iam.ServicePrincipal("events.amazonaws.com")],
+        actions=["sqs:SendMessage"],
+        resources=[queue],
+        conditions={"ArnEquals": {"aws:SourceArn": rule}},
+    )
 
 
 def send_traces() -> list[iam.PolicyStatement]:
