@@ -9,6 +9,7 @@ import typer
 
 from noob_cloud import __version__
 from noob_cloud.cli.explain import explain, schema
+from noob_cloud.cli.plan import plan
 from noob_cloud.cli.replica import restore
 from noob_cloud.cli.run import run
 from noob_cloud.cli.screen import screen
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(explain)
+app.command()(plan)
 app.command()(coordinator)
 app.command()(worker)
 app.command()(submit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from noob_cloud.coordinator.statements import SQL
 
 if TYPE_CHECKING:
     from noob_cloud.coordinator.capacity_loop import CapacityLoop
+    from noob_cloud.coordinator.routing import Router
     from noob_cloud.queue.ledger import Ledger
 
 router = APIRouter()
@@ -33,21 +35,23 @@ async def capacity(service: Service, caller: Caller) -> models_capacity.Capacity
     loop, placing = service.capacity, service.placing
     learned = {} if placing is None else placing.learned
     return models_capacity.CapacityBody(
-        places=[] if loop is None else _places(loop),
+        places=[] if loop is None or placing is None else _places(loop, placing.router),
         money=None if loop is None else _money(loop),
         learned=[
             models_capacity.LearnedBody(node_id=node, memory=memory, seconds=seconds)
             for node, (memory, seconds) in sorted(learned.items())
         ],
+        target_seconds=60.0 if loop is None else loop.fleet.target_seconds,
         node_seconds=await service.do(lambda: service.desk.transact(_node_seconds)),
     )
 
 
-def _places(loop: CapacityLoop) -> list[models_capacity.PlaceBody]:
+def _places(loop: CapacityLoop, routes: Router) -> list[models_capacity.PlaceBody]:
     now = time()
     found = []
+    by_name = {pool.name: pool for pool in routes.pools}
     for name, crew in loop.fleet.crews.items():
-        standing, place = crew.standing(now), crew.place
+        standing, place, route = crew.standing(now), crew.place, by_name[name]
         found.append(
             models_capacity.PlaceBody(
                 name=name,
@@ -56,7 +60,15 @@ def _places(loop: CapacityLoop) -> list[models_capacity.PlaceBody]:
                 memory=place.memory,
                 slots=place.slots,
                 most=place.most,
+                tags=sorted(place.tags),
+                accept_untagged=route.accepts_untagged,
+                max_seconds=_finite(route.max_seconds),
+                max_memory=_finite(route.max_memory),
                 price_hour=place.price * 3600.0,
+                start_price=place.start_price,
+                cooldown_seconds=place.cooldown_seconds,
+                burst=_finite(place.burst),
+                starts_per_second=_finite(place.refill),
                 alive=standing.alive,
                 busy=standing.busy,
                 starting=standing.starting,
@@ -69,6 +81,10 @@ def _places(loop: CapacityLoop) -> list[models_capacity.PlaceBody]:
             )
         )
     return found
+
+
+def _finite(number: float) -> float | None:
+    return None if number == inf else number
 
 
 def _money(loop: CapacityLoop) -> models_capacity.MoneyBody:

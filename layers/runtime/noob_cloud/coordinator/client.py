@@ -202,6 +202,11 @@ class CoordinatorClient:
         found: list[dict[str, Any]] = self._transport.send("GET", "/workers").json()["workers"]
         return found
 
+    def capacity(self) -> dict[str, Any]:
+        """Return where workers are had and what they cost, and what was learned of nodes."""
+        found: dict[str, Any] = self._transport.send("GET", "/capacity").json()
+        return found
+
     def events(
         self, after: int | None = None, *, wait: float = 0.0
     ) -> tuple[list[dict[str, Any]], int]:

@@ -202,7 +202,7 @@ class Fleet:
     ) -> None:
         self.crews = {place.name: Crew(place, now) for place in places}
         self.per_day, self.per_run = per_day, per_run
-        self._target, self._assumed = target_seconds, assumed_seconds
+        self.target_seconds, self._assumed = target_seconds, assumed_seconds
         self._at = now
         self.day = day_of(now)
         self.spent: defaultdict[str, float] = defaultdict(float)
@@ -229,7 +229,7 @@ class Fleet:
             [crew.standing(now) for crew in self.crews.values()],
             demands,
             self.money(now),
-            self._target,
+            self.target_seconds,
             self._assumed,
         )
 

@@ -14,7 +14,15 @@ class PlaceBody(BaseModel):
     memory: int | None = Field(description="Of one worker, in MiB.")
     slots: int = Field(description="Tasks at once in one worker.")
     most: int = Field(description="Workers that the pool may have.")
+    tags: list[str]
+    accept_untagged: bool
+    max_seconds: float | None = Field(description="Longest timeout of a task; null: any.")
+    max_memory: float | None = Field(description="Most memory of a task, in MiB; null: any.")
     price_hour: float = Field(description="Money for a worker-hour.")
+    start_price: float = Field(description="Money for a start.")
+    cooldown_seconds: float
+    burst: float | None = Field(description="Starts at once; null: any.")
+    starts_per_second: float | None = Field(description="Starts thereafter; null: any.")
     alive: int
     busy: int
     starting: int
@@ -52,6 +60,7 @@ class CapacityBody(BaseModel):
     places: list[PlaceBody]
     money: MoneyBody | None
     learned: list[LearnedBody]
+    target_seconds: float = Field(description="In this time what is ready is to be done.")
     node_seconds: dict[str, float] = Field(
         description="How long the latest tasks of each node took, where that was over 0.2 s."
     )

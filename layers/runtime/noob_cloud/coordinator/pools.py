@@ -210,10 +210,21 @@ class PoolsSettings(BaseModel):
         return self
 
     @classmethod
-    def load(cls, path: Path) -> PoolsSettings:
+    def usual(cls) -> PoolsSettings:
+        """Return the pools of a new deployment."""
+        kinds = ("lambda", "fargate", "ec2")
+        return cls.model_validate({"pools": [_planned({"kind": kind}) for kind in kinds]})
+
+    @classmethod
+    def load(cls, path: Path, *, planned: bool = False) -> PoolsSettings:
         """Read `pools` (and budget, target_seconds ...) from a TOML or JSON file.
 
         Other tables in it are left alone, so a deployment's noob-cloud.toml can hold them.
+
+        Args:
+            path: of the file.
+            planned: it is a deployment's settings: what has no place in AWS yet, and how it is
+                built there, is not asked for.
 
         Raises:
             ValueError: it is not such a file; the message says what is wrong where.
@@ -229,6 +240,8 @@ class PoolsSettings(BaseModel):
         if not isinstance(found, dict) or "pools" not in found:
             raise ValueError(f"{path} has no [[pools]].")
         known = {name: found[name] for name in cls.model_fields if name in found}
+        if planned and isinstance(known["pools"], list):
+            known["pools"] = [_planned(x) if isinstance(x, dict) else x for x in known["pools"]]
         try:
             return cls.model_validate(known)
         except ValidationError as error:
@@ -253,3 +266,32 @@ class PoolsSettings(BaseModel):
     def routes(self) -> tuple[Pool, ...]:
         """Return the same for the router."""
         return tuple(route for pool in self.pools for route in pool.routes())
+
+
+_USUAL: Final[dict[str, dict[str, Any]]] = {
+    "lambda": {"sizes": [1024, 4096], "max_workers": 100},
+    "fargate": {"vcpu": 1, "memory": 4096, "spot": True},
+    "ec2": {
+        "instance": "g4dn.xlarge",
+        "memory": 14_000,
+        "tags": ["gpu"],
+        "accept_untagged": False,
+        "max_workers": 4,
+    },
+    "own": {},
+}
+
+
+def _planned(pool: dict[str, Any]) -> dict[str, Any]:
+    """Return a pool of a deployment's settings as if it were deployed."""
+    kind = pool.get("kind", "")
+    name = pool.get("name", {"ec2": "gpu"}.get(kind, kind))
+    found = {**_USUAL.get(kind, {}), **pool, "name": name}
+    if "timeout_seconds" in found:
+        found.setdefault("max_seconds", found["timeout_seconds"])
+    sizes = found.get("sizes")
+    if isinstance(sizes, (list, tuple)):
+        found["sizes"] = {size: f"{name}-{size}" for size in sizes}
+    if kind in ("fargate", "ec2"):
+        found = {"cluster": "planned", "service": name, **found}
+    return {key: value for key, value in found.items() if key in PoolSettings.model_fields}
