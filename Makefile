@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 CORE := .venv/.core
+CDK := node_modules/.bin/cdk
 # uv says what it downloads and how many packages it installed; its other lines are left out
 UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed -E '/^ [-+~] |^ *(Resolved|Prepared|Building|Built|Audited) /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
@@ -16,7 +17,7 @@ help:
 demo: $(CORE) ## find things in real pictures with a coordinator and two workers
 	$(BIN)/python -m examples.demo
 
-test: $(CORE) ## run the whole test suite
+test: $(CORE) $(CDK) ## run the whole test suite
 	@if test -e $(CORE); then \
 		echo "The Rust core's own tests, then what has a twin in Python without the core, then all with it."; \
 		(cd native && cargo test --quiet --locked -p noob-cloud-core) && \
@@ -37,7 +38,7 @@ bench: .venv-bench/.ready ## measure against the named peers
 	.venv-bench/bin/python -m bench
 
 clean: ## remove what was built and written, and the environments
-	rm -rf .venv .venv-bench out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-bench node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'
@@ -50,6 +51,13 @@ $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 
 $(CORE): $(READY) $(RUST) native/install.py
 	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV=$(abspath .venv) $(BIN)/python native/install.py $@
+
+$(CDK): package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --no-audit --no-fund --loglevel=error && touch $@; \
+	else \
+		echo "Without Node.js the stacks are not tested, and cannot be deployed."; \
+	fi
 
 .venv-bench/.ready: $(READY) requirements/bench.txt
 	@echo "Installing the peers into .venv-bench: once."

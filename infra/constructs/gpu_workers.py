@@ -148,6 +148,7 @@ class GpuWorkers(Construct):
             max_capacity=self._pool.max_workers,
             new_instances_protected_from_scale_in=True,
         )
+        Tags.of(group).add("AmazonECSManaged", "true")  # ECS sets it; an update must not remove it
         explain(
             group,
             {
