@@ -134,6 +134,11 @@ class Settings(_Table):
         names = [pool.name for pool in self.pools]
         if len(set(names)) != len(names):
             raise ValueError(f"Two pools have one name: {', '.join(names)}.")
+        if self.ec2_pools and self.name.startswith(("aws", "ecs", "fargate")):
+            raise ValueError(
+                f"ECS has no capacity provider whose name begins as {self.name!r} does: aws, ecs"
+                " and fargate are its own."
+            )
         taken = sorted({"coordinator", "events", "submit"}.intersection(names))
         if taken:
             raise ValueError(f"A pool cannot be called {taken[0]!r}: a part of ours is.")
