@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from noob_cloud.deployment import Deployment
 from noob_cloud.executors.process import ProcessExecutor
 from noob_cloud.runner import (
     DistributedRunner,
     ExecutorRunner,
+    LambdaRunner,
     MultiProcessRunner,
     QueuedRunner,
     SynchronousRunner,
@@ -107,6 +109,14 @@ def _queued_remote(stack: ExitStack) -> Factory:
     return lambda tube: QueuedRunner(tube, queue=url)
 
 
+def _lambda(stack: ExitStack) -> Factory:
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    url, _ = stack.enter_context(coordinator(folder))
+    for name in ("l1", "l2"):
+        stack.enter_context(worker_server(folder, name, coordinator=url))
+    return lambda tube: LambdaRunner(tube, deployment=Deployment.at(url, TOKEN))
+
+
 KINDS: tuple[Kind, ...] = (
     Kind("sync", _sync, remote=False, examples=300, thorough=True),
     Kind("multiprocess", _multiprocess, examples=40, survives=True, thorough=True),
@@ -115,5 +125,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("distributed", _distributed, survives=True),
     Kind("queued", _queued, survives=True),
     Kind("queued_remote", _queued_remote, survives=True),
+    Kind("lambda", _lambda, survives=True),
 )
 """Every runner of the suite."""

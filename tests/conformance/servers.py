@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TUBES = Path(__file__).parents[1] / "tubes"
 TOKEN = "a-token-for-tests"
-MODULES = ("noob_cloud_testnodes", "builtins")
+MODULES = ("noob_cloud_testnodes", "noob_cloud_testfunctions", "builtins")
 _PATIENCE = 40.0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -16,62 +15,53 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from noob_cloud_testfunctions import (
+    Counter,
+    add,
+    double,
+    fail,
+    fail_on_seven,
+    make_lock,
+    nap,
+)
 
-from noob_cloud.executors import ProcessExecutor
+from noob_cloud.deployment import Deployment
+from noob_cloud.executors import ProcessExecutor, ServerlessExecutor
+
+from .servers import TOKEN, coordinator, worker_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EXECUTORS: dict[str, Callable[[], Executor]] = {
-    "ProcessPoolExecutor": partial(ProcessPoolExecutor, 2),
-    "ProcessExecutor": partial(ProcessExecutor, 2),
+
+def _serverless(stack: ExitStack) -> Callable[[], Executor]:
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    url, _ = stack.enter_context(coordinator(folder))
+    for name in ("s1", "s2"):
+        stack.enter_context(worker_server(folder, name, max_tasks=1, coordinator=url))
+    return partial(ServerlessExecutor, Deployment.at(url, TOKEN))
+
+
+PICKLING: dict[str, Callable[[ExitStack], Callable[[], Executor]]] = {
+    "ProcessPoolExecutor": lambda _: partial(ProcessPoolExecutor, 2),
+    "ProcessExecutor": lambda _: partial(ProcessExecutor, 2),
 }
-"""Makers of an executor with two workers that runs any importable function."""
-
-
-def double(value, *, plus=0):
-    return value * 2 + plus
-
-
-def add(left, right):
-    return left + right
-
-
-def nap(seconds, value=None):
-    time.sleep(seconds)
-    return value
-
-
-def fail(value):
-    raise ValueError(f"no {value}")
-
-
-def fail_on_seven(value):
-    if value == 7:
-        raise ValueError("seven")
-    return value
-
-
-def make_lock():
-    return threading.Lock()
-
-
-class Counter:
-    def __init__(self):
-        self.count = 0
-
-    def bump(self):
-        self.count += 1
-        return self.count
+CANNOT_TRAVEL = "pickle|wire format"
+EXECUTORS = {**PICKLING, "ServerlessExecutor": _serverless}
+"""What starts the makers of an executor with two workers that runs any importable function."""
 
 
 @pytest.fixture(params=EXECUTORS, scope="module")
-def make(request) -> Callable[[], Executor]:
-    return EXECUTORS[request.param]
+def make(request) -> Iterator[Callable[[], Executor]]:
+    with ExitStack() as stack:
+        yield EXECUTORS[request.param](stack)
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +76,13 @@ def test_submit_gives_result(executor):
     assert executor.submit(double, 1, plus=3).result(20) == 5
 
 
-def test_submit_method(executor):
-    """A bound method runs on a copy of its object."""
+@pytest.mark.parametrize("kind", PICKLING)
+def test_submit_method(kind):
+    """A bound method runs on a copy of its object, where objects travel."""
     counter = Counter()
 
-    assert [executor.submit(counter.bump).result(20) for _ in range(3)] == [1, 1, 1]
+    with ExitStack() as stack, PICKLING[kind](stack)() as executor:
+        assert [executor.submit(counter.bump).result(20) for _ in range(3)] == [1, 1, 1]
     assert counter.count == 0
 
 
@@ -105,27 +97,25 @@ def test_exception_comes_home(executor):
     assert isinstance(future.exception(), ValueError)
 
 
-def test_unpicklable_argument(executor):
-    """An argument that cannot be pickled is the call's error and harms no other."""
+def test_argument_that_cannot_travel(executor):
+    """An argument that cannot be sent is the call's error and harms no other."""
     bad = executor.submit(double, threading.Lock())
     good = executor.submit(double, 1)
 
-    with pytest.raises(TypeError, match="pickle"):
+    with pytest.raises(TypeError, match=CANNOT_TRAVEL):
         bad.result(20)
     assert good.result(20) == 2
 
 
-def test_unpicklable_function(executor):
-    """A function that cannot be pickled is the call's error."""
-    future = executor.submit(lambda: 1)
-
-    with pytest.raises(Exception, match="pickle"):
-        future.result(20)
+def test_function_that_cannot_travel(executor):
+    """A function that cannot be sent, nor found by its name, is the call's error."""
+    with pytest.raises(Exception, match=r"pickle|no name"):
+        executor.submit(lambda: 1).result(20)
 
 
-def test_unpicklable_result(executor):
-    """A result that cannot be pickled is the call's error."""
-    with pytest.raises(TypeError, match="pickle"):
+def test_result_that_cannot_travel(executor):
+    """A result that cannot be sent is the call's error."""
+    with pytest.raises(TypeError, match=CANNOT_TRAVEL):
         executor.submit(make_lock).result(20)
 
 
@@ -169,7 +159,7 @@ def test_result_timeout(executor):
 
 def test_wait_and_as_completed(executor):
     """The functions of concurrent.futures work on the futures."""
-    slow = executor.submit(nap, 0.4, "slow")
+    slow = executor.submit(nap, 1.0, "slow")
     fast = executor.submit(nap, 0.0, "fast")
 
     done, _ = wait([slow, fast], timeout=20, return_when=FIRST_COMPLETED)

@@ -238,6 +238,24 @@ def test_lost_lease_drops_the_result(queue: TaskQueue, source: TubeSource) -> No
     assert queue.get_task(task_id).result == "theirs"
 
 
+def test_behind_a_long_task_nobody_waits(queue: TaskQueue, source: TubeSource) -> None:
+    """What was claimed ahead is handed back when the one before it takes longer than expected."""
+    quick = {"node_id": "a", "epoch": 0, "data": stage(source, "a", 1)}
+    with Worker(queue, source, limit=1) as worker:
+        queue.wait_settled(queue.submit_many([quick] * 20), timeout=20)
+        slow = {**quick, "node_id": "slow", "data": stage(source, "slow", 1)}
+        ids = queue.submit_many([slow, *[quick] * 5])
+        assert STARTED.wait(10)
+        until(lambda: queue.stats().ready == 5)
+        others = queue.claim_many("w2", 5)
+        assert [task.task_id for task in others] == ids[1:]
+        assert worker.loop.counts["released"] <= 5
+        queue.release(others)
+        GATE.set()
+        done = queue.wait_settled(ids, timeout=20)
+    assert [task.result for task in done] == [[(1,)], *[[(2,)]] * 5]
+
+
 def test_drain_hands_back(queue: TaskQueue, source: TubeSource) -> None:
     """A stopped worker hands back what it has not begun, and what does not end in time."""
     running = queue.submit_task("slow", 0, data=1)

@@ -55,7 +55,7 @@ def name_of(function: Callable[..., Any]) -> str:
         )
     if not isinstance(module, str) or not isinstance(name, str):
         raise TypeError(f"{function!r:.200} has no module and name; {_WAY_OUT}")
-    if name == "<lambda>":
+    if name.endswith("<lambda>"):
         raise TypeError(f"a lambda (in {module}) has no name; {_WAY_OUT}")
     if module in _SCRIPTS:
         raise TypeError(

@@ -13,7 +13,7 @@ from noob_cloud.blobs.by_cid import Fetched
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError, TubeNotFoundError
 from noob_cloud.queue.interface import Encoded
 from noob_cloud.worker import child
-from noob_cloud.worker.held import Holding
+from noob_cloud.worker.held import LONGEST_WAIT, Holding
 from noob_cloud.worker.pulse import Pulse
 from noob_cloud.worker.settle import TROUBLE, Settler
 from noob_cloud.worker.slots import failed
@@ -165,6 +165,8 @@ class ClaimLoop:
             if wanted:
                 self._claim(wanted)
                 continue
+            # behind a long task others would wait as long, although a worker may be idle
+            self._settler.release(self._holding.withdraw(longer_than=LONGEST_WAIT))
             with self._holding.change:
                 self._holding.change.wait(_TICK)
 

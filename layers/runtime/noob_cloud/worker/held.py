@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _AHEAD_SECONDS = 0.25
 """Work that is claimed ahead of what runs, so that nobody waits for a claim."""
+LONGEST_WAIT = 0.5
+"""Seconds after which a task that was claimed ahead, and has not begun, is for another worker."""
 MOST_AHEAD = 200
 _SMOOTHING = 0.2
 
@@ -28,6 +30,8 @@ class Held:
 
     task: Task
     stop: Stop = field(default_factory=Stop)
+    claimed: float = field(default_factory=monotonic)
+    """Monotonic time since which it is held."""
     began: float | None = None
     """Monotonic time at which it began to run."""
     told: bool = False
@@ -105,11 +109,15 @@ class Holding:
             self.change.notify_all()
             return []
 
-    def withdraw(self) -> list[Held]:
-        """Take back every task that has not begun."""
+    def withdraw(self, *, longer_than: float | None = None) -> list[Held]:
+        """Take back every task that has not begun, or those that wait `longer_than` seconds."""
         with self.change:
-            waiting = list(self._ready)
-            self._ready.clear()
+            since = None if longer_than is None else monotonic() - longer_than
+            waiting = [held for held in self._ready if since is None or held.claimed < since]
+            for held in waiting:
+                self._ready.remove(held)
+            if waiting:
+                self._seconds = None  # what was expected of the running ones is wrong
             return waiting
 
     # ---- run
