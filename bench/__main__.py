@@ -9,7 +9,17 @@ from time import perf_counter
 
 HERE = Path(__file__).parent
 NATIVE = ("native_serializer", "native_scheduler", "native_event_store", "native_pool")
-PARTS = ("engine", "task_queue", "process", "codec", "coordinator", "durability", *NATIVE)
+PARTS = (
+    "engine",
+    "task_queue",
+    "process",
+    "codec",
+    "coordinator",
+    "durability",
+    "routing",
+    "capacity",
+    *NATIVE,
+)
 
 
 def main() -> int:

@@ -92,6 +92,7 @@ class Router:
         offered = {pool.name: self._offers(pool) for pool in self.pools}
         object.__setattr__(self, "_offered", offered)
         object.__setattr__(self, "route", lru_cache(_REMEMBERED)(self.route))
+        object.__setattr__(self, "_tagged", lru_cache(_REMEMBERED)(self._tagged))
         object.__setattr__(self, "claimable", lru_cache(_REMEMBERED)(self.claimable))
 
     # ---- workers
@@ -154,14 +155,7 @@ class Router:
         Raises:
             RoutingError: nowhere; the message says which tag or limit is in the way.
         """
-        _check_reserved(affinity | required)
-        tagged = [pool for pool in self.pools if _matches(pool, affinity, required)]
-        if not tagged:
-            raise RoutingError(
-                self._missing(affinity, required),
-                affinity_tags=sorted(affinity),
-                required_tags=sorted(required),
-            )
+        tagged = self._tagged(affinity, required)
         fitting = [
             pool for pool in tagged if pool.max_seconds >= seconds and pool.max_memory >= memory
         ]
@@ -173,6 +167,18 @@ class Router:
         if over and not affinity and not required:
             over.add(_UNTAGGED)
         return Route(tuple(pool.name for pool in fitting), frozenset(over))
+
+    def _tagged(self, affinity: frozenset[str], required: frozenset[str]) -> tuple[Pool, ...]:
+        """Return the pools with a task's tags, whatever their limits."""
+        _check_reserved(affinity | required)
+        tagged = tuple(pool for pool in self.pools if _matches(pool, affinity, required))
+        if not tagged:
+            raise RoutingError(
+                self._missing(affinity, required),
+                affinity_tags=sorted(affinity),
+                required_tags=sorted(required),
+            )
+        return tagged
 
     def _over(self, asked: float, unit: str) -> list[str]:
         """Return the tag of the largest limit that `asked` is over: it implies the others."""
@@ -241,7 +247,7 @@ def _check_reserved(tags: Iterable[str]) -> None:
         )
 
 
-def _too_large(pools: list[Pool], seconds: float, memory: float) -> str:
+def _too_large(pools: Iterable[Pool], seconds: float, memory: float) -> str:
     rows = "; ".join(f"{pool.name} allows {_allowed(pool)}" for pool in pools)
     said = f"timeout_seconds={seconds:g}" + (f" and memory={memory:g} MiB" if memory else "")
     return f"No pool with the right tags allows {said}: {rows}. Ask for less, or add a larger pool."
