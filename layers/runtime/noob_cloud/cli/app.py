@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from noob_cloud import __version__
+from noob_cloud.cli.dashboard import dashboard
 from noob_cloud.cli.explain import explain, schema
 from noob_cloud.cli.plan import plan
 from noob_cloud.cli.replica import restore
@@ -35,6 +36,7 @@ app.command()(explain)
 app.command()(plan)
 app.command()(coordinator)
 app.command()(worker)
+app.command()(dashboard)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
