@@ -1,0 +1,134 @@
+"""The CDK's own command line, with the emulated cloud instead of AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from localdev.local import LocalCloud
+
+__all__ = ["Cdk"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_DEPLOY: Final = ("--method=direct", "--require-approval=never", "--concurrency=4")
+"""Directly: with a change set moto loses the outputs."""
+_QUIET: Final = ("--no-notices", "--no-version-reporting", "--ci", "--progress=events")
+_ARCHITECTURES: Final = {"aarch64": "arm64", "arm64": "arm64"}
+
+
+class Cdk:
+    """`cdk bootstrap`, `deploy` and `destroy` of the stacks in this folder.
+
+    Args:
+        cloud: where to.
+    """
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self._cloud = cloud
+        self._bootstrapped = False
+
+    def deploy(
+        self, stacks: list[str], *, context: dict[str, str], app: str | None
+    ) -> dict[str, dict[str, str]]:
+        """Deploy stacks and return their outputs."""
+        self._bootstrap()
+        path = self._cloud.directory / "outputs.json"
+        path.unlink(missing_ok=True)
+        self._run(
+            ["deploy", *(stacks or ["--all"]), *_DEPLOY, f"--outputs-file={path}"],
+            context=context,
+            app=app,
+        )
+        found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def destroy(self, stacks: list[str], *, context: dict[str, str], app: str | None) -> None:
+        """Destroy stacks."""
+        self._run(["destroy", *(stacks or ["--all"]), "--force"], context=context, app=app)
+
+    def _bootstrap(self) -> None:
+        """Make what `cdk bootstrap` makes and a deployment here uses: a bucket, and a version.
+
+        Its roles and its registry of images are not needed where everybody may do everything.
+        """
+        if self._bootstrapped:
+            return
+        cloud = self._cloud
+        name = f"cdk-hnb659fds-assets-{cloud.account}-{cloud.region}"
+        where = {} if cloud.region == "us-east-1" else {"LocationConstraint": cloud.region}
+        cloud.client("s3").create_bucket(
+            Bucket=name, **({"CreateBucketConfiguration": where} if where else {})
+        )
+        cloud.client("ssm").put_parameter(
+            Name="/cdk-bootstrap/hnb659fds/version", Value="31", Type="String", Overwrite=True
+        )
+        self._bootstrapped = True
+
+    def _run(self, words: list[str], *, context: dict[str, str], app: str | None) -> None:
+        from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
+
+        cloud = self._cloud
+        machine = platform.machine()
+        chosen = {
+            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "architecture": _ARCHITECTURES.get(machine, machine),
+            "removal_policy": "destroy",
+            **context,
+        }
+        output = cloud.directory / "cdk.out"
+        words = [*program(), *words, "--output", str(output), *_QUIET]
+        for key, value in chosen.items():
+            words += ["--context", f"{key}={value}"]
+        words += [] if app is None else ["--app", app]
+        home = cloud.directory / "home"  # the CDK caches accounts by their keys in its home
+        home.mkdir(exist_ok=True)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {
+            **inherited,
+            **cloud.environment,
+            # moto reads the address of a template as virtual-hosted where the host is a number
+            "AWS_ENDPOINT_URL_S3_FOR_CLOUDFORMATION": cloud.url.replace("127.0.0.1", "localhost"),
+            "HOME": str(home),
+            "CDK_HOME": str(home),
+            "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", os.defpath))),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        }
+        done = subprocess.run(  # noqa: S603 - the program that was found
+            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        with (cloud.logs / "cdk.log").open("a") as log:
+            log.write(f"$ {' '.join(words)}\n{done.stdout}{done.stderr}\n")
+        if done.returncode:
+            said = (done.stderr + done.stdout).strip()[-4000:]
+            cloud_log = cloud.log("cloud").strip()[-1500:]
+            what = words[len(program())]
+            raise LocalCloudError(f"`cdk {what}` failed ({cloud.logs}):\n{said}\n{cloud_log}")
+
+
+def program() -> list[str]:
+    """Return the command of the CDK: the one of this folder's package.json, or on the PATH.
+
+    Raises:
+        LocalCloudError: there is none.
+    """
+    from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
+
+    own = ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk"
+    node = shutil.which("node")
+    if own.exists() and node is not None:
+        return [node, str(own)]
+    found = shutil.which("cdk")
+    if found is None:
+        raise LocalCloudError(
+            "The stacks are deployed with the CDK's command line, which needs Node.js 20 or newer:"
+            f" run `npm ci` in {ROOT}, or put the program `cdk` on the PATH."
+        )
+    return [found]
