@@ -15,9 +15,8 @@ from localdev import eventbridge, state
 __all__ = ["Scheduler", "fire", "next_time"]
 
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
-_MONTHS: Final = tuple(
-    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
-)
+_MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN",
+                  "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")  # fmt: skip
 _DAYS: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _log: Final = logging.getLogger("localdev")
 
