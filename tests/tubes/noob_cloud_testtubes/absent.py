@@ -104,6 +104,21 @@ def _absent() -> list[Case]:
             n=8,
         ),
         Case(
+            "optional_twice",
+            # Two slots read one signal, whose node does not run; and the order of writing, the
+            # readers first, must not matter.
+            tube_spec(
+                "optional-twice",
+                {
+                    "out": result("b=b.value", "c=c.value"),
+                    "c": node("identity", "value=src.both"),
+                    "b": node("blend", "this=d.value", "that=d.value"),
+                    "d": node("double", "value=src.low"),
+                    "src": node("switch"),
+                },
+            ),
+        ),
+        Case(
             "optional_unconnected",
             chain(
                 "optional-unconnected",

@@ -233,12 +233,22 @@ class Graph:
             self._irregular(order.irregular)
         for step in self.steps:
             if step.optional and order.sources:
-                step.args = tuple(
-                    arg
-                    if arg.required
-                    else arg._replace(sources=tuple(order.sources.get((step.id, str(arg.key)), ())))
-                    for arg in step.args
-                )
+                self._unlock(step, order.sources)
+
+    def _unlock(self, step: Step, sources: dict[tuple[str, str], list[int]]) -> None:
+        """Tell a step's optional arguments which NoEvents they need not wait for.
+
+        A signal is waited for once, however many arguments read it: they share their sources.
+        """
+        found: dict[int, dict[int, None]] = {}
+        for arg in step.args:
+            if not arg.required:
+                theirs = found.setdefault(arg.slot, {})
+                theirs.update(dict.fromkeys(sources.get((step.id, str(arg.key)), ())))
+        step.args = tuple(
+            arg if arg.required else arg._replace(sources=tuple(found[arg.slot]))
+            for arg in step.args
+        )
 
     def _scope(self) -> None:
         """Give each step the subepochs of the deepest map that it reads from."""
