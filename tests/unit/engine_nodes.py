@@ -22,6 +22,15 @@ def resource(name: str = "resource") -> Iterator[str]:
         SEEN.append(f"exit {name}")
 
 
+@contextmanager
+def sticky(name: str) -> Iterator[str]:
+    """A resource that cannot be left in peace."""
+    SEEN.append(f"enter {name}")
+    yield name
+    SEEN.append(f"exit {name}")
+    raise RuntimeError(f"{name} sticks")
+
+
 def fails_once(value: int, thing: Any = None) -> int:
     if value == 1:
         raise ValueError(f"no {value}")

@@ -13,6 +13,7 @@ from noob import Tube
 from noob.event import MetaSignal
 from noob_core.exceptions import SchedulerExhaustedError
 
+from noob_cloud.engine import drive_serially
 from noob_cloud.exceptions import PlacementError
 from noob_cloud.runner.synchronous import SynchronousRunner
 
@@ -101,6 +102,44 @@ def test_assets_exit_when_a_node_raises(scope: str, seen: list[str]) -> None:
 
     assert seen == ["enter resource", "exit resource"] * 3
     runner.deinit()
+
+
+@pytest.mark.parametrize("scope", ["process", "node", "runner"])
+@pytest.mark.parametrize("path", ["compiled", "driven"])
+def test_assets_exit_though_another_cannot(scope: str, path: str, seen: list[str]) -> None:
+    """What one asset raises on its way out is raised, after every other one has left."""
+    runner = SynchronousRunner(
+        tube(
+            {
+                "source": {"type": f"{N}.counter"},
+                "use": {
+                    "type": f"{N}.gather_kwargs",
+                    "depends": [
+                        {"value": "source.index"},
+                        {"one": "assets.one"},
+                        {"two": "assets.two"},
+                        {"three": "assets.three"},
+                    ],
+                },
+                "out": {"type": "return", "depends": "use.value"},
+            },
+            assets={
+                name: {"type": f"engine_nodes.{kind}", "scope": scope, "params": {"name": name}}
+                for name, kind in {"one": "sticky", "two": "sticky", "three": "resource"}.items()
+            },
+        )
+    )
+
+    with pytest.raises(RuntimeError, match=r"(one|two) sticks"):  # noqa: PT012 - by scope
+        if path == "driven":
+            drive_serially(runner.engine)
+        else:
+            runner.process()
+        runner.deinit()
+
+    assert sorted(seen) == sorted(
+        f"{what} {name}" for what in ("enter", "exit") for name in ("one", "two", "three")
+    )
 
 
 def test_store_shows_how_far_a_failed_epoch_came() -> None:

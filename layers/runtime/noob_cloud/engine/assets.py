@@ -62,17 +62,17 @@ class Assets:
 
     @contextmanager
     def epoch_assets(self) -> Iterator[Callable[[], None]]:
-        """Leave the assets of the epoch's scope, once they have been entered."""
-        assets = self.tube.state.scope_to_assets.get(AssetScope.process, [])
-        entered: list[Any] = []
+        """Leave the assets of the epoch's scope, once entered, each whatever the others raise.
 
-        def enter() -> None:
-            for asset in assets:
-                asset.init()
-                entered.append(asset)
+        Yields:
+            What enters them; a no-op for those that are entered.
+        """
+        waiting = iter(self.tube.state.scope_to_assets.get(AssetScope.process, []))
+        with ExitStack() as leaving:
 
-        try:
+            def enter() -> None:
+                for asset in waiting:
+                    asset.init()
+                    leaving.callback(asset.deinit)
+
             yield enter
-        finally:
-            for asset in entered:
-                asset.deinit()

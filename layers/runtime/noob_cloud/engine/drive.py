@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
@@ -29,7 +30,9 @@ class Drive:
         for slot, value in inputs.items():
             self.frame.put(slot, 0, value)
         self._turn = -1
-        self._held: list[Any] = []
+        self._leaving = ExitStack()
+        self.hold = self._leaving.enter_context(engine.epoch_assets())
+        """Enter the assets of the epoch's scope; a no-op if they are held."""
 
     def run(
         self, *, remote: bool
@@ -42,7 +45,7 @@ class Drive:
         if not remote:
             yield from self._everything()
         else:
-            if self._scoped():
+            if self.engine.tube.state.scope_to_assets.get(AssetScope.process):
                 yield Turn(self.engine.plan.last_level)
                 self.hold()
             for level in self.engine.plan.levels:
@@ -50,25 +53,9 @@ class Drive:
                 yield from self._remote([stage for stage in level if stage.remote])
         return self.frame.returned.value(self.engine.graph.returns)
 
-    def _scoped(self) -> list[Any]:
-        return self.engine.tube.state.scope_to_assets.get(AssetScope.process, [])
-
-    def hold(self) -> None:
-        """Enter the assets of the epoch's scope; a no-op if they are held."""
-        for asset in self._scoped()[len(self._held) :]:
-            asset.init()
-            self._held.append(asset)
-
     def let_go(self) -> None:
         """Exit the assets of the epoch's scope, each whatever the others raise."""
-        errors = []
-        while self._held:
-            try:
-                self._held.pop().deinit()
-            except Exception as error:  # noqa: BLE001 - the others must exit as well
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        self._leaving.close()
 
     def _everything(self) -> Generator[Turn, None, None]:
         """Run every step here, in upstream's order."""
