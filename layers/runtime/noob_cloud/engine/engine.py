@@ -21,7 +21,6 @@ from noob_cloud.engine.compiled import Compiled
 from noob_cloud.engine.drive import Drive
 from noob_cloud.engine.ledger import Ledger
 from noob_cloud.engine.nested import start_nested
-from noob_cloud.engine.program import StageProgram
 from noob_cloud.engine.store import LazyStore
 from noob_cloud.plan.graph import Kind
 from noob_cloud.plan.nouns import Finished
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from noob import Tube
     from noob.event import Event, MetaEvent
     from noob.runner import TubeRunner
-    from noob_core import Epoch
 
     from noob_cloud.engine.frame import Frame
     from noob_cloud.plan.graph import Graph, Step
@@ -383,12 +381,6 @@ class Engine(Assets, Announcer):
                 self.announce_end(finished.record.ended())
             finally:
                 self.watched = False
-
-    def stage_function(
-        self, nodes: Sequence[str]
-    ) -> Callable[[Epoch, tuple[Any, ...]], tuple[Any, ...]]:
-        """Return what runs one call of a stage: input values to output values."""
-        return StageProgram(self.tube, nodes, plan=self.plan)
 
     def explain(self) -> list[Row]:
         """Say of each node what is compiled, fused, remote or pinned, and why."""

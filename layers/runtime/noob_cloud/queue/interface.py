@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
 
@@ -23,25 +23,6 @@ class Encoded(bytes):
     """A value that is already a frame of `noob_cloud.codec`: stored and handed on as it is."""
 
     __slots__ = ()
-
-
-class Submission(TypedDict, total=False):
-    """One entry of `submit_many`: the arguments of `submit_task` by name."""
-
-    node_id: str
-    epoch: int
-    priority: int
-    affinity_tags: Iterable[str]
-    required_tags: Iterable[str]
-    timeout_seconds: float
-    max_retries: int
-    data: Any
-    delay: float
-    idempotency_key: str | None
-    key: str | None
-    run_id: str | None
-    queue_timeout: float | None
-    memory: int | None
 
 
 @dataclass(frozen=True, slots=True)
