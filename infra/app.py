@@ -23,7 +23,7 @@ def compose(app: App, settings: Settings) -> None:
 
     They name no account and no region: they go where the credentials of `cdk deploy` point.
     """
-    names, assets = Names(settings.name), Assets(settings)
+    names, assets = Names(settings.name), Assets(settings, Path(app.outdir))
     storage = StorageStack(
         app,
         names.stack("storage"),

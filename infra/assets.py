@@ -20,16 +20,24 @@ _KINDS: Final = (_NEEDED, "native")
 
 
 class Assets:
-    """The archives that a deployment consists of; what is missing is built."""
+    """The archives that a deployment consists of; what is missing is built.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: of the deployment.
+        folder: of this synthesis alone, where functions are packed.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
-        self._folder = settings.assets_dir
+        self._packed = folder / "packed"
         self._codes: dict[str, Code | None] = {}
 
     def layers(self, architecture: Architecture) -> dict[str, Path]:
         """Return the layers of an architecture, `runtime` first; `native` may be missing."""
-        paths = {kind: self._folder / "layers" / f"{kind}-{architecture}.zip" for kind in _KINDS}
+        paths = {
+            kind: self._settings.assets_dir / "layers" / f"{kind}-{architecture}.zip"
+            for kind in _KINDS
+        }
         if not paths[_NEEDED].is_file():
             self._builder.build(architecture, python=self._settings.python)
         return {kind: path for kind, path in paths.items() if path.is_file()}
@@ -81,8 +89,7 @@ class Assets:
         files: Mapping[str, Path] | None = None,
     ) -> Path:
         source = ROOT / "functions" / name
-        folder = self._folder / "functions"
-        return pack(f"{name}{suffix}", (source, *parts), folder, files=files or {})
+        return pack(f"{name}{suffix}", (source, *parts), self._packed, files=files or {})
 
     @cached_property
     def _builder(self) -> Any:

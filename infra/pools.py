@@ -32,11 +32,11 @@ def check_fargate_size(vcpu: float, memory: int) -> None:
     """
     if vcpu not in _FARGATE_MEMORY:
         offered = ", ".join(map(str, _FARGATE_MEMORY))
-        raise ValueError(f"Fargate has tasks of {offered} vCPU, not of {vcpu}.")
+        raise ValueError(f"Fargate has tasks of {offered} vCPU, not of {vcpu:g}.")
     if memory not in _FARGATE_MEMORY[vcpu]:
         sizes = _FARGATE_MEMORY[vcpu]
         raise ValueError(
-            f"Fargate has {vcpu} vCPU with {sizes[0]} to {sizes[-1]} MiB in steps of"
+            f"Fargate has {vcpu:g} vCPU with {sizes[0]} to {sizes[-1]} MiB in steps of"
             f" {sizes[1] - sizes[0]}, not with {memory}."
         )
 

@@ -20,6 +20,7 @@ from infra.constructs.worker_function import (
     explain_function,
     function_role,
 )
+from infra.explained import explain
 from infra.mapping import Mapping
 from infra.names import Names
 
@@ -79,7 +80,7 @@ class EventsStack(Stack):
         )
 
     def _make_queue(self, name: str, queue_name: str, dead: sqs.Queue | None = None) -> sqs.Queue:
-        return sqs.Queue(
+        queue = sqs.Queue(
             self,
             name,
             queue_name=queue_name,
@@ -92,6 +93,14 @@ class EventsStack(Stack):
             if dead is None
             else sqs.DeadLetterQueue(queue=dead, max_receive_count=self._settings.events.retries),
         )
+        explain(
+            queue,
+            {
+                "CKV_AWS_27": "Encrypted with SQS's own key, which costs nothing a message and lets"
+                " EventBridge in.",
+            },
+        )
+        return queue
 
     def _make_function(self, code: Path, layers: Sequence[tuple[str, Path]]) -> lambda_.Function:
         settings, storage = self._settings, self._storage
@@ -155,6 +164,13 @@ class EventsStack(Stack):
             )
         )
         explain_function(self)
+        explain(
+            function,
+            {
+                "CKV_AWS_116": "SQS calls it, and keeps what it cannot submit in the queue of the"
+                " dead.",
+            },
+        )
         return function
 
     # ---- what becomes a message

@@ -97,9 +97,8 @@ class ObserveStack(Stack):
         explain(
             topic,
             {
-                "AwsSolutions-SNS2": "Alarms have names and numbers, no data; a key of one's own"
-                " would cost and would have to let CloudWatch in.",
-                "CKV_AWS_26": "See AwsSolutions-SNS2.",
+                "CKV_AWS_26": "Alarms have names and numbers, no data; a key of one's own"
+                " would cost and have to let CloudWatch in.",
             },
         )
         return topic

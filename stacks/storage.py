@@ -96,8 +96,6 @@ class StorageStack(Stack):
                 "AwsSolutions-S1": "The replica is written ten times a second: the log of that"
                 " would be larger than what it is about. CloudTrail logs who asks, where wanted.",
                 "CKV_AWS_18": "See AwsSolutions-S1.",
-                "CKV_AWS_144": "A copy in another region is for the owner to decide and pay.",
-                "CKV_AWS_145": "Encrypted with S3's own key, which costs nothing a request.",
             },
         )
         return bucket

@@ -68,7 +68,6 @@ def log_group(scope: Construct, part: str, *, settings: Settings) -> logs.LogGro
         group,
         {
             "CKV_AWS_158": "Encrypted with CloudWatch's own key; values of tasks are not logged.",
-            "CKV_AWS_338": "observe.log_days says how long logs are worth their price.",
         },
     )
     return group
@@ -129,8 +128,6 @@ def add_container(
         task,
         {
             "AwsSolutions-ECS2": "Names of things only: the token comes from Secrets Manager.",
-            "CKV_AWS_336": "The program is unpacked, and the queue's file is kept, on the disk of"
-            " the container, which goes with it.",
         },
     )
     return container

@@ -117,10 +117,5 @@ class Network(Construct):
             {
                 "AwsSolutions-VPC7": "Flow logs cost by the gigabyte, and nobody is let in here:"
                 " network.flow_logs = true logs what was refused.",
-                "CKV2_AWS_11": "See AwsSolutions-VPC7.",
-                "CKV2_AWS_12": "Nothing stands in the default group; closing it takes a function"
-                " with rights over every security group of the account.",
-                "CKV_AWS_130": "Public addresses instead of a NAT gateway, behind groups that let"
-                ' nobody in; network.mode = "private" has none.',
             },
         )

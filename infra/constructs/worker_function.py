@@ -139,6 +139,5 @@ def explain_function(construct: Construct) -> None:
             "CKV_AWS_117": "Outside the network it reaches S3, the API and the internet without"
             " NAT, and nothing reaches it.",
             "CKV_AWS_173": "Its environment has names of things, no secrets.",
-            "CKV_AWS_272": "The archive is addressed by its hash, and tasks name the code's cid.",
         },
     )

@@ -1,0 +1,92 @@
+"""The dashboard and the alarms."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from aws_cdk.assertions import Match
+
+from noob_cloud.coordinator import durability, emf
+from stacks.observe import LEASE_LOST, NAMESPACE, REPLICA_TROUBLE
+
+
+def test_everything_that_matters_has_an_alarm(documents):
+    """Each alarm tells somebody when it begins and when it ends, and says what to do."""
+    alarms = _of(documents["observe"], "AWS::CloudWatch::Alarm")
+    names = {alarm["Properties"]["AlarmName"] for alarm in alarms}
+    assert names == {
+        f"test-{name}"
+        for name in (
+            "OldestReady",
+            "DeadTasks",
+            "Silent",
+            "Budget",
+            "LeaseLost",
+            "ReplicationLag",
+            "Refused",
+            "DeadEvents",
+            "SubmitErrors",
+            "Errors-lambda-1024",
+            "Errors-lambda-4096",
+        )
+    }
+    for alarm in alarms:
+        assert alarm["Properties"]["AlarmActions"] == alarm["Properties"]["OKActions"]
+        assert len(alarm["Properties"]["AlarmDescription"]) > 30
+
+
+def test_silence_is_an_alarm(templates):
+    """A coordinator that is gone sends no metrics, which is not taken for health."""
+    templates["observe"].has_resource_properties(
+        "AWS::CloudWatch::Alarm",
+        {
+            "AlarmName": "test-Silent",
+            "TreatMissingData": "breaching",
+            "ComparisonOperator": "LessThanThreshold",
+        },
+    )
+
+
+def test_alarms_are_of_metrics_that_exist(documents):
+    """What the coordinator's alarms and graphs name is what it writes."""
+    source = Path(emf.__file__).read_text()
+    written = set(re.findall(r'"([A-Z][A-Za-z]+)":', source)) | set(
+        re.findall(r'whole\["([A-Za-z]+)"\]', source)
+    )
+    text = json.dumps(documents["observe"])
+    alarms = {
+        alarm["Properties"]["MetricName"]
+        for alarm in _of(documents["observe"], "AWS::CloudWatch::Alarm")
+        if alarm["Properties"].get("Namespace") == NAMESPACE
+        and alarm["Properties"]["MetricName"].count("/") == 0
+    }
+    assert emf.NAMESPACE == NAMESPACE
+    assert alarms <= written
+    for name in ("Workers", "WantedWorkers", "FailedStarts", "SpentToday"):
+        assert name in written
+        assert name in text
+
+
+def test_filters_look_for_what_is_logged(templates):
+    """The lines that are counted are lines that the coordinator writes."""
+    folder = Path(durability.__file__).parent
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    for text in (LEASE_LOST, *(text.rstrip(": ") for text in REPLICA_TROUBLE)):
+        assert text in source
+    templates["observe"].resource_count_is("AWS::Logs::MetricFilter", 2)
+
+
+def test_somebody_is_told(templates):
+    """Alarms go to a topic, and from there to the address of the settings."""
+    templates["observe"].has_resource_properties(
+        "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "somebody@example.com"}
+    )
+    templates["observe"].has_resource_properties(
+        "AWS::CloudWatch::Dashboard", {"DashboardName": "test", "DashboardBody": Match.any_value()}
+    )
+
+
+def _of(document, kind):
+    return [each for each in document["Resources"].values() if each["Type"] == kind]
