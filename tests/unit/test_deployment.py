@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.served import TOKEN, served
 
 from noob_cloud.cli.app import run_app
-from noob_cloud.coordinator import transport
+from noob_cloud.coordinator import following, transport
 from noob_cloud.deployment import Deployment
 from noob_cloud.exceptions import (
     AuthenticationError,
@@ -177,6 +177,32 @@ def test_find_on_emulated_cloud(
     assert store.get(store.put(b"large")) == b"large"
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
     assert Deployment.of(name) == found
+
+
+def test_coordinator_that_moves(
+    deploy: Callable[..., str], place: Any, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of an emulated cloud follows its coordinator to another address."""
+    monkeypatch.setattr(following, "_PAUSE", 0.0)
+    name = deploy(api_url=API, replica=str(place))
+
+    def listens(url: str, replacing: str | None, **more: Any) -> str:
+        told = {"epoch": 1, "url": url, "released": False, **more}
+        tag: str = place.write("lease.json", json.dumps(told).encode(), replacing=replacing)
+        return tag
+
+    with served() as (first, door):
+        tag = listens(first, None)
+        queue = Deployment.find(name, endpoint_url=s3_url).queue()
+        assert queue.stats().live == 0
+        door.coordinator.drain()  # it answers 503 from here on
+        with served() as (second, _):
+            tag = listens(first, tag, released=True)
+            with pytest.raises(UnavailableError, match="handed over"):
+                Deployment.find(name, endpoint_url=s3_url)
+            listens(second, tag)
+            assert queue.submit_task("n", 0) == 1
+            assert queue.url == second
 
 
 def test_of_url() -> None:

@@ -6,11 +6,13 @@ import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 
+from noob_cloud.coordinator.following import FollowingTransport, leased_url
 from noob_cloud.coordinator.transport import PATIENCE, Transport
 from noob_cloud.exceptions import (
     AuthenticationError,
@@ -58,6 +60,9 @@ class Deployment:
     region: str | None = None
     signed: bool = False
     """Whether requests are signed for an API Gateway."""
+    replica: str | None = None
+    """`s3://bucket/prefix` of the lease that says where its coordinator listens, where that is
+    asked itself and may move; None: it stays at `url`."""
     session: Any = field(default=None, compare=False, repr=False)
     """The boto3 session whose credentials sign."""
 
@@ -122,7 +127,8 @@ class Deployment:
                     name=name,
                 )
             token = _token(session, found, endpoint_url)
-        url = _lease_url(found, endpoint_url) if endpoint_url else found.get("api-url")
+        replica = _with_endpoint(found.get("replica"), endpoint_url) if endpoint_url else None
+        url = found.get("api-url") if replica is None else leased_url(replica)
         if url is None:
             raise DeploymentNotFoundError(
                 f"The deployment {name!r} {where} has no coordinator: the parameter"
@@ -137,6 +143,7 @@ class Deployment:
             code=found.get("code"),
             region=_region_of(url) or region,
             signed=not endpoint_url,
+            replica=replica,
             session=session,
         )
 
@@ -146,6 +153,9 @@ class Deployment:
         Raises:
             AuthenticationError: requests are to be signed, and there are no credentials.
         """
+        if self.replica is not None:
+            find = partial(leased_url, self.replica)
+            return FollowingTransport(find, url=self.url, token=self.token, patience=patience)
         if not self.signed:
             return Transport(self.url, token=self.token, patience=patience)
         from noob_cloud.signing import SignedTransport, Signer  # noqa: PLC0415 - needs boto3
@@ -158,9 +168,15 @@ class Deployment:
         """Return the store of large values; None where they travel through the coordinator."""
         if self.blobs is None:
             return None
-        from noob_cloud.blobs import open_store  # noqa: PLC0415 - loads blake3
+        from noob_cloud.blobs.s3 import S3Store  # noqa: PLC0415 - needs boto3
 
-        return open_store(self.blobs)
+        parts = urlsplit(self.blobs)
+        endpoint_url = parse_qs(parts.query).get("endpoint_url", [None])[0]
+        client = None
+        if self.session is not None:
+            client = self.session.client("s3", endpoint_url=endpoint_url)
+        prefix = parts.path.strip("/")
+        return S3Store(parts.netloc, prefix=prefix, endpoint_url=endpoint_url, client=client)
 
     def client(self, *, patience: float = PATIENCE) -> CoordinatorClient:
         """Return a client of its coordinator; `patience` is how long that may be away, in s."""
@@ -196,24 +212,6 @@ def _token(session: Any, found: Mapping[str, str], endpoint_url: str | None) -> 
     if not text.lstrip().startswith("{"):
         return text.strip()
     return str(msgspec.json.decode(text)["token"])
-
-
-def _lease_url(found: Mapping[str, str], endpoint_url: str) -> str | None:
-    from noob_cloud.coordinator.durability import Place  # noqa: PLC0415 - needs boto3
-
-    replica = found.get("replica")
-    if replica is None:
-        return found.get("api-url")
-    place = Place.parse(_with_endpoint(replica, endpoint_url) or replica)
-    held = place.read("lease.json")
-    told = {} if held is None else msgspec.json.decode(held[0])
-    if not told.get("url") or told.get("released"):
-        raise UnavailableError(
-            f"No coordinator serves {place}: "
-            + ("none has begun." if held is None else "the last one has handed over.")
-            + " Wait until its service has started."
-        )
-    return str(told["url"])
 
 
 def _with_endpoint(url: str | None, endpoint_url: str | None) -> str | None:

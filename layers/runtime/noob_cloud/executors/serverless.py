@@ -57,6 +57,7 @@ class ServerlessExecutor(QueueExecutor):
             name resumes the run.
         affinity_tags: a function runs on a worker with any of these.
         required_tags: a function runs on a worker with all of these.
+        memory: bytes that a function needs: it goes to a pool whose workers have them.
         timeout_seconds: longest run of one attempt.
         max_retries: further attempts after the loss of a worker. What a function raises comes
             home at once.
@@ -73,6 +74,7 @@ class ServerlessExecutor(QueueExecutor):
         run_id: str | None = None,
         affinity_tags: Iterable[str] = (),
         required_tags: Iterable[str] = (),
+        memory: int | None = None,
         timeout_seconds: float = 300.0,
         max_retries: int = 3,
         queue: Queue | None = None,
@@ -94,6 +96,7 @@ class ServerlessExecutor(QueueExecutor):
             "run_id": self._run_id,
             "affinity_tags": sorted(affinity_tags),
             "required_tags": sorted(required_tags),
+            "memory": memory,
             "timeout_seconds": timeout_seconds,
             "max_retries": max_retries,
         }
