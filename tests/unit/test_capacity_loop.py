@@ -51,7 +51,6 @@ POOLS = [
         "tags": ["gpu"],
         "accept_untagged": False,
         "cooldown_seconds": 50,
-        "drives": False,
     },
 ]
 

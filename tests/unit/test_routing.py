@@ -141,6 +141,17 @@ def test_a_driver_of_a_pool_drives_the_runs_of_its_tags():
     assert (untagged, pool) == (False, None)
 
 
+def test_a_pool_that_does_not_drive_is_offered_no_run():
+    """Its workers ask, as all do; runs wait for those that may, or are refused if nobody may."""
+    dear = Pool("dear", tags("gpu"), drives=False)
+    router = Router((LAMBDA, dear))
+    asked = tags("noob:drive", "noob:drive+noob:pool-dear")
+    assert router.claimable(asked, False) == (frozenset(), False, None)
+    router.check_driven(frozenset())
+    with pytest.raises(RoutingError, match="No pool drives runs with the tags gpu"):
+        router.check_driven(tags("gpu"))
+
+
 def test_limits_that_no_pool_has_any_more_are_the_largest_pools():
     """A queue outlives its pools: what was over a limit that is gone is not left lying."""
     router = Router((LAMBDA, FARGATE), tags("noob:over-600s", "noob:over-50000mib", "noob:over-x"))

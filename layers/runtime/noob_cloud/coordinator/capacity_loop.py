@@ -36,6 +36,8 @@ HEARD: Final = 15.0
 """A worker that was silent for longer is taken for gone: idle ones ask every few seconds."""
 _SHARES_SECONDS: Final = 5.0
 """How often to look which run holds which worker."""
+_DRIVER: Final = "/driver"
+"""Ends the name under which a worker holds the runs that it drives."""
 _KEEP_SECONDS: Final = 10.0
 """How often to write money down: as much may be forgotten in a crash."""
 _EMF_SECONDS: Final = 60.0
@@ -173,15 +175,21 @@ class CapacityLoop:
         seen: dict[str, Seen] = defaultdict(Seen)
         runs: dict[str, dict[str, int]] = defaultdict(dict)
         completed: dict[str, int] = defaultdict(int)
-        for row in self._service.workers.alive(now - HEARD):
+        rows = self._service.workers.alive(now - HEARD)
+        driven = {
+            row.worker_id.removesuffix(_DRIVER): row.running
+            for row in rows
+            if row.running > 0 and row.worker_id.endswith(_DRIVER)
+        }
+        for row in rows:
             if row.pool is None or row.pool not in self.fleet.crews:
                 continue
             workers[row.pool].add(row.worker_id)
             here = seen[row.pool]
             held = self._held.get(row.worker_id, {})
-            count = max(row.running, 0)
+            count = max(row.running, 0) + driven.get(row.worker_id, 0)
             here.held += count
-            here.busy += bool(count or held)
+            here.busy += bool(count)
             completed[row.pool] += row.completed + row.failed
             for run_id, n in held.items():
                 runs[row.pool][run_id] = runs[row.pool].get(run_id, 0) + n

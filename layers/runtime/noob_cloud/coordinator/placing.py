@@ -140,7 +140,7 @@ class Placing:
         Raises:
             RoutingError: the message names the node.
         """
-        self.router.route(frozenset(tags))
+        self.router.check_driven(frozenset(tags))
         if not isinstance(placement, (Placement, Mapping)):
             return  # never a path: it would be read here
         try:

@@ -73,7 +73,8 @@ class PoolSettings(BaseModel):
     price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Money for a worker-hour, instead of the table's."""
     drives: bool | None = None
-    """Whether its workers drive runs without a client: all but Lambdas, which end too soon."""
+    """Whether its workers drive runs without a client; by default not Lambdas, which end too soon,
+    nor pools for tagged tasks alone, which are too dear."""
 
     @model_validator(mode="after")
     def _check(self) -> PoolSettings:
@@ -116,6 +117,12 @@ class PoolSettings(BaseModel):
     # ---- as the rest of the coordinator takes it
 
     @property
+    def _drives(self) -> bool:
+        if self.drives is not None:
+            return self.drives
+        return self.kind != "lambda" and self.accept_untagged
+
+    @property
     def _sizes(self) -> list[tuple[str, int | None, tuple[str, ...]]]:
         """Name, memory and target of each place."""
         if self.kind == "lambda":
@@ -134,6 +141,7 @@ class PoolSettings(BaseModel):
                 self.accept_untagged,
                 seconds,
                 float("inf") if memory is None else memory / self.slots,
+                self._drives,
             )
             for name, memory, _target in self._sizes
         ]
@@ -163,7 +171,7 @@ class PoolSettings(BaseModel):
                 start_seconds=self.start_seconds or _START_SECONDS[self.kind],
                 burst=self.burst or _BURST.get(self.kind, float("inf")),
                 refill=self.starts_per_second or _REFILL.get(self.kind, float("inf")),
-                drives=not is_lambda if self.drives is None else self.drives,
+                drives=self._drives,
                 limit_seconds=self.life_seconds if is_lambda else None,
                 tags=frozenset(self.tags),
             )

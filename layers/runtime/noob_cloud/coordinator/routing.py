@@ -41,6 +41,7 @@ class Pool:
         accepts_untagged: whether its workers take tasks without tags.
         max_seconds: longest timeout of a task there.
         max_memory: most memory of a task there, in MiB.
+        drives: whether its workers drive runs without a client.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Pool:
     accepts_untagged: bool = True
     max_seconds: float = _ENDLESS
     max_memory: float = _ENDLESS
+    drives: bool = True
 
     def __post_init__(self) -> None:
         taken = sorted(tag for tag in self.tags if tag.startswith(RESERVED))
@@ -122,6 +124,8 @@ class Router:
             return tags, untagged, None
         offered = self._offered[name]
         if not any(tag.startswith(POOL) for tag in tags):  # it asks for runs to drive
+            if not any(pool.drives for pool in self.pools if pool.name == name):
+                return _NONE, False, None
             return tags | {f"{_DRIVE_WITH}{tag}" for tag in offered}, untagged, None
         return offered | {x for x in tags if not x.startswith(POOL)}, _UNTAGGED in offered, name
 
@@ -136,6 +140,19 @@ class Router:
         )
 
     # ---- tasks
+
+    def check_driven(self, tags: frozenset[str]) -> None:
+        """Return if the workers of some pool drive runs with these tags (none: any run).
+
+        Raises:
+            RoutingError: no pool's workers do.
+        """
+        if not any(x.drives and (not tags or tags & x.tags) for x in self.pools):
+            raise RoutingError(
+                f"No pool drives runs{' with the tags ' + _list(tags) if tags else ''}: set"
+                " `drives = true` for one whose workers stay, or drive the run with a client.",
+                affinity_tags=sorted(tags),
+            )
 
     def route(
         self,
