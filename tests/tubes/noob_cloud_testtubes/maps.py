@@ -217,6 +217,23 @@ def _maps() -> list[Case]:
             ),
         ),
         Case(
+            "map_optional_late",
+            # Rows that lack the optional argument run before those that wait for theirs.
+            tube_spec(
+                "map-optional-late",
+                {
+                    **mapped,
+                    "m": over,
+                    "e": node("evens", "value=m.value"),
+                    "d": node("double", "value=e.even"),
+                    "b": node("blend", "this=d.value"),
+                    "s": node("Accumulator", "value=b.value"),
+                    "k": node("Ticker", "value=s.total"),
+                    "out": result("s=s.total"),
+                },
+            ),
+        ),
+        Case(
             "map_of_text",
             tube_spec(
                 "map-of-text",

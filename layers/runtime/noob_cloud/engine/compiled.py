@@ -142,6 +142,7 @@ class Compiled:
             names[f"o{index}"] = self._open(step)
             names[f"m{index}"] = step.id
             names[f"i{index}"] = _stopper(step)
+            names[f"j{index}"] = _lacking(step)
             names[f"z{index}"] = step
             names[f"b{index}"] = Returned
             for place, arg in enumerate(step.args):
@@ -310,6 +311,15 @@ class Compiled:
 def _stopper(step: Step) -> Callable[[int, Any], None]:
     def stop(row: int, raw: Any) -> None:
         raise OddValueError(step, row, raw, f"the map {step.id} emits nothing")
+
+    return stop
+
+
+def _lacking(step: Step) -> Callable[[int], None]:
+    def stop(row: int) -> None:
+        raise OddValueError(
+            step, row, MISSING, f"{step.id} lacks an optional argument behind a map"
+        )
 
     return stop
 

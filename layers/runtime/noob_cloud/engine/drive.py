@@ -67,11 +67,21 @@ class Drive:
 
     def _step(self, step: Step) -> None:
         shadowed = step.id in self.engine.shadowed
+        if shadowed and step.optional:
+            self._look_ahead(step)
         for row in range(self.frame.count(step.scope)):
             if self.frame.runs(step, row, shadowed=shadowed):
                 self._call(step, row)
             elif step.id in self.engine.risky:
                 raise OddValueError(step, row, MISSING, f"nothing reaches the map {step.id}")
+
+    def _look_ahead(self, step: Step) -> None:
+        """Leave the epoch to the scheduler core before the first row if a later one must go first.
+
+        A row that lacks an optional argument may run before one that waits for its own.
+        """
+        for row in range(self.frame.count(step.scope)):
+            self.frame.runs(step, row, shadowed=True)
 
     def _local(self, level: tuple[Stage, ...]) -> Generator[Turn, None, None]:
         engine = self.engine

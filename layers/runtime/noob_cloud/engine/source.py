@@ -5,6 +5,7 @@ it: they are reached through the names that `Compiled` binds.
 
     v3      a slot's value; behind a map, the list of its values by row
     f3 h3   how to call step 3: its function, or the helper that also knows its special arguments
+    j3      leave the epoch to the scheduler core: an optional argument is not there
     q3 s3   look at a return value that may be more than a plain value: of one signal, of several
     a3      an asset; k3_0 a name of the return node's first value
     e e2    the root epoch; the subepochs of scope 2
@@ -206,7 +207,6 @@ class Source:
         """Run a step for each row of its scope."""
         scope, depth = step.scope, len(step.scope)
         number = self.scopes[scope]
-        index = step.index
         columns: dict[int, str] = {}
         sources: list[str] = []
         targets: list[str] = []
@@ -231,19 +231,40 @@ class Source:
         if step.kind is Kind.MAP:
             return self._nested_map(step, columns, head, absent)
         if step.kind is Kind.RETURN:
-            return self._row_return(step, columns, head, absent, number)
+            return [
+                *self._look_ahead(step, columns, head, absent),
+                *self._row_return(step, columns, head, absent, number),
+            ]
         if step.kind is Kind.GATHER:
             return self._gather(step, columns, head, absent, number)
         outputs = step.outputs
         lines = [f"v{slot} = []" for slot in outputs]
+        lines.extend(self._look_ahead(step, columns, head, absent))
         lines.append(head)
         if absent:
             missing = "; ".join(f"v{slot}.append(M)" for slot in outputs)
             lines.append(f"    if {absent}: {missing + '; ' if missing else ''}continue")
         lines.extend("    " + line for line in self._call(step, columns, "r", "ep"))
         lines.extend(f"    v{slot}.append(x{position})" for position, slot in enumerate(outputs))
-        del index
         return lines
+
+    def _look_ahead(self, step: Step, columns: dict[int, str], head: str, absent: str) -> list[str]:
+        """Stop before the first row if one lacks an optional argument: it may have to go first."""
+        lacking = list(
+            dict.fromkeys(f"{columns[arg.slot]} is M" for arg in step.args if not arg.required)
+        )
+        if not lacking:
+            return []
+        some = " or ".join(lacking)
+        if step.kind is Kind.RETURN and len(lacking) > 1 and not step.needs:
+            some = f"({some}) and not ({' and '.join(lacking)})"
+        elif step.kind is Kind.RETURN and not step.needs:
+            return []
+        return [
+            head,
+            *([f"    if {absent}: continue"] if absent else []),
+            f"    if {some}: j{step.index}(r)",
+        ]
 
     def _gather(
         self, step: Step, columns: dict[int, str], head: str, absent: str, number: int
