@@ -15,6 +15,7 @@ from noob.exceptions import NoobError
 from noob_cloud_testnodes import LOG, BadTileError
 from noob_cloud_testtubes import Case, Failure, case, chain, load, node, result, scalar, tube_spec
 
+from .beyond import beyond_upstream
 from .observe import (
     Factory,
     Oracle,
@@ -65,7 +66,7 @@ def check_generated(make: Factory, one: Case) -> None:
     expected = see_process(Oracle, one, callbacks=True, store=True)
     ran = see_run(Oracle, one)
     found = see_process(make, one, callbacks=True, store=True)
-    if _beyond_upstream(one, expected, ran):
+    if beyond_upstream(one, expected, ran):
         # Whoever cannot follow upstream there must not be worse.
         assert [outcome[0] == "raised" for outcome in found.outcomes] <= [
             outcome[0] == "raised" for outcome in expected.outcomes
@@ -82,35 +83,9 @@ def check_generated(make: Factory, one: Case) -> None:
 def check_generated_results(make: Factory, one: Case) -> None:
     """The results of a tube that was made up."""
     expected, ran = see_process(Oracle, one, callbacks=True), see_run(Oracle, one)
-    if not _beyond_upstream(one, expected, ran):
+    if not beyond_upstream(one, expected, ran):
         _compare(see_process(make, one), expected, one)
         _compare(see_run(make, one), ran, one)
-
-
-def _beyond_upstream(one: Case, expected: Seen, ran: Seen) -> bool:
-    """Whether upstream lost its way.
-
-    It hangs, or calls a node whose event never came, or calls one with optional slots before an
-    event for them that comes later in the same epoch, and loses that event.
-    """
-    lost = {"UpstreamHangsError", "AlreadyDoneError", "TypeError"}
-    if any(
-        outcome[0] == "raised" and outcome[2] in lost
-        for outcome in (*expected.outcomes, *ran.outcomes)
-    ):
-        return True
-    sources = defaultdict(set)
-    for edge in one.tube().edges:
-        sources[edge.target_node].add(edge.source_node)
-    for events in expected.events:
-        called: set[tuple[str, str]] = set()
-        for node_id, _, epoch, value in events:
-            if value != ("signal", "NoEvent") and any(
-                node_id in sources[target] for target, when in called if when == epoch
-            ):
-                return True
-            called.add((node_id, epoch))
-    return False
 
 
 # ---- what can be seen from outside
