@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 
 from noob.event import MetaSignal, is_event
+from noob.types import RunnerContext
 
 from noob_cloud.engine.gathering import collector
 from noob_cloud.engine.nested import call_nested
@@ -140,3 +142,11 @@ def settle(step: Step, raw: Any, epoch: Callable[[], Any], row: int = 0) -> tupl
     ]
     values.extend([MISSING] * (count - len(values)))
     return tuple(values)
+
+
+def with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:
+    """Give a method the runner's context, if it asks for it."""
+    for name, parameter in signature(method).parameters.items():
+        if parameter.annotation is RunnerContext:
+            return partial(method, **{name: context()})
+    return method

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from noob.asset import AssetScope
 from noob.exceptions import InputMissingError
-from noob.types import RunnerContext
 from noob.utils import iscoroutinefunction_partial
 from noob_core.exceptions import SchedulerExhaustedError
 
 from noob_cloud.engine.announce import Announcer
 from noob_cloud.engine.assets import Assets
-from noob_cloud.engine.calls import NO_EVENT, Loops, OddValueError, bind
+from noob_cloud.engine.calls import NO_EVENT, Loops, OddValueError, bind, with_context
 from noob_cloud.engine.compiled import Compiled
 from noob_cloud.engine.drive import Drive
 from noob_cloud.engine.ledger import Ledger
@@ -213,7 +210,7 @@ class Engine(Assets, Announcer):
         return {"runner": self.runner, "input_collection": self.tube.input_collection}
 
     def _lifecycle(self, method: Callable[..., Any]) -> None:
-        function = _with_context(method, self.context)
+        function = with_context(method, self.context)
         if iscoroutinefunction_partial(function):
             self._loops.call(function)
         else:
@@ -399,10 +396,3 @@ class Engine(Assets, Announcer):
             row if row.where == "off" else replace(row, how="scheduler", why=row.why + why)
             for row in rows
         ]
-
-
-def _with_context(method: Callable[..., Any], context: Callable[[], Any]) -> Callable[..., Any]:
-    for name, parameter in signature(method).parameters.items():
-        if parameter.annotation is RunnerContext:
-            return partial(method, **{name: context()})
-    return method

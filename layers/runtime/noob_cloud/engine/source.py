@@ -15,13 +15,12 @@ it: they are reached through the names that `Compiled` binds.
 
 from __future__ import annotations
 
-from types import FunctionType
 from typing import TYPE_CHECKING
 
 from noob.asset import AssetScope
-from noob.node.base import WrapFuncNode
 
-from noob_cloud.plan.graph import Arg, Kind, Step, process_function
+from noob_cloud.engine.positions import by_position
+from noob_cloud.plan.graph import Arg, Kind, Step
 
 if TYPE_CHECKING:
     from noob_cloud.plan.graph import Graph
@@ -179,7 +178,7 @@ class Source:
         values: dict[int | str, str] = {arg.key: self._value(arg, names) for arg in step.args}
         if "epoch" in step.injections:
             values[step.injections["epoch"]] = epoch
-        passed = _positional(step, values)
+        passed = by_position(step, values)
         if passed is None:
             passed = [
                 f"**{{k{index}_{place}: {values[arg.key]}}}"
@@ -395,28 +394,3 @@ class Source:
             lines.append(f"    y{index}(ep, r, M)")
         lines.append(f"ret = x.value(z{index})")
         return lines
-
-
-def _positional(step: Step, values: dict[int | str, str]) -> list[str] | None:
-    """Order arguments by position, as a call by name is slower; None where that cannot be."""
-    if not any(isinstance(key, str) for key in values):
-        return [values[key] for key in sorted(values, key=int)]
-    function = process_function(step.node)
-    if type(function) is not FunctionType or hasattr(function, "__wrapped__"):
-        return None
-    code = function.__code__
-    names = list(code.co_varnames[: code.co_argcount])
-    if not isinstance(step.node, WrapFuncNode):
-        names = names[1:]
-    taken = {
-        place: values[key]
-        for place, key in enumerate(sorted(k for k in values if isinstance(k, int)))
-    }
-    for key, value in values.items():
-        if isinstance(key, str):
-            if key not in names or names.index(key) in taken:
-                return None
-            taken[names.index(key)] = value
-    if set(taken) != set(range(len(taken))):
-        return None
-    return [taken[place] for place in range(len(taken))]
