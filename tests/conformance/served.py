@@ -13,6 +13,7 @@ from noob_cloud.coordinator import CoordinatorSettings, create_app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from noob_cloud.blobs import BlobStore
     from noob_cloud.coordinator.hot import Door
     from noob_cloud.queue import Clock
 
@@ -33,6 +34,7 @@ class _Server(uvicorn.Server):
 def served(
     *,
     clock: Clock | None = None,
+    blobs: BlobStore | None = None,
     behind: Callable[[Door], Any] = lambda door: door,
     **settings: object,
 ) -> Iterator[tuple[str, Door]]:
@@ -41,7 +43,7 @@ def served(
     `behind` makes what stands in front of it.
     """
     chosen = CoordinatorSettings(**{"token": TOKEN, "port": 0, "db_path": None, **settings})
-    app = create_app(chosen, clock=clock)
+    app = create_app(chosen, clock=clock, blobs=blobs)
     config = uvicorn.Config(
         behind(app), port=0, log_level="warning", access_log=False, http="httptools"
     )

@@ -40,7 +40,13 @@ class Gateway:
             await _say(send, status)
             return
 
+        told = False
+
         async def again() -> Any:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         size = 0

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import boto3
+import noob_cloud_testnodes as nodes
+import numpy as np
 import pytest
 from tests.conformance.served import TOKEN, served
 
+from noob_cloud.blobs import open_store
 from noob_cloud.cli.app import run_app
 from noob_cloud.coordinator import following, transport
 from noob_cloud.deployment import Deployment
@@ -20,7 +24,10 @@ from noob_cloud.exceptions import (
     ForbiddenError,
     UnavailableError,
 )
+from noob_cloud.executors import ServerlessExecutor
 from noob_cloud.signing import SignedTransport, Signer
+from noob_cloud.worker.claim import ClaimLoop
+from noob_cloud.worker.slots import slots
 
 from .gateway import ACCESS, REGION, SECRET, SESSION, Gateway
 
@@ -294,6 +301,38 @@ def test_access_denied_names_the_actions(
 
     with pytest.raises(ForbiddenError, match="ssm:GetParametersByPath"):
         Deployment.find("pictures", session=Denying())
+
+
+def test_large_values_go_around_the_gateway(place: Any, aws: None, s3_url: str) -> None:
+    """What is larger than a gateway takes goes to the bucket and comes from there, both ways."""
+    where = f"{place}/blobs?endpoint_url={s3_url}"
+    store = open_store(where)
+    fronts: list[Gateway] = []
+
+    def behind(door: Any) -> Gateway:
+        fronts.append(Gateway(door))
+        return fronts[0]
+
+    large = np.ones((1300, 1300))  # 13.5 MB
+    with served(behind=behind, blobs=store) as (url, _):
+        found = signed(url, blobs=where)
+        queue = found.queue()
+        places = slots(1, isolate=False, allowed_modules=["noob_cloud_testnodes"])
+        loop = ClaimLoop(queue, places, worker_id="w", documents=queue.blobs.get)
+        thread = Thread(target=loop.run)
+        thread.start()
+        try:
+            with ServerlessExecutor(found) as executor:
+                assert executor.submit(nodes.mean, large).result(30) == 1.0
+                image = executor.submit(nodes.image, 1, side=300)
+                assert image.result(30).shape == (300, 300)
+                assert image.cid is not None
+                assert store.has(image.cid)
+        finally:
+            loop.stop()
+            thread.join(20)
+            places.close()
+    assert not [path for path in fronts[0].seen if path.startswith("/blobs")]
 
 
 # ---- the command line
