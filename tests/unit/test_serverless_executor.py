@@ -7,7 +7,7 @@ import math
 import operator
 import time
 import traceback
-from concurrent.futures import CancelledError, Future, as_completed, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Future, as_completed, wait
 from contextlib import contextmanager
 from functools import partial
 from threading import Thread
@@ -470,6 +470,34 @@ def test_coordinator_that_never_comes_back() -> None:
     gone = RemoteQueue("http://127.0.0.1:1", TOKEN, patience=0.0)
     with ServerlessExecutor(queue=gone) as executor, pytest.raises(UnavailableError):
         executor.submit(len, []).result(20)
+
+
+def test_coordinator_that_begins_anew(
+    idle: tuple[ServerlessExecutor, RemoteQueue, Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that a coordinator has lost fail, and get no other task's result."""
+    monkeypatch.setattr(module, "_LONGEST_POLL", 0.05)
+    executor, _, _ = idle
+    futures = [executor.submit(nodes.double, n) for n in range(3)]
+    executor._outbox.flush(20)
+    with served() as (url, _):
+        other = Deployment.at(url, TOKEN).queue()
+        other.submit_task("n", 0)
+        other.complete_task(other.claim_task("w"), "somebody else's")
+        executor._queue = other
+        for future in futures:
+            with pytest.raises(TaskFailedError, match="does not know task"):
+                future.result(20)
+
+
+def test_lost_executor_says_so() -> None:
+    """An executor that has given its coordinator up takes no more, and says why."""
+    gone = RemoteQueue("http://127.0.0.1:1", TOKEN, patience=0.0)
+    executor = ServerlessExecutor(queue=gone)
+    executor._abandon(UnavailableError("away"))
+    with pytest.raises(BrokenExecutor, match="away"):
+        executor.submit(len, [])
+    executor.shutdown()
 
 
 def test_without_a_place() -> None:

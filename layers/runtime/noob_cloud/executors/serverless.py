@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import replace
 from itertools import count
 from threading import Condition
@@ -12,6 +12,7 @@ from uuid import uuid4
 from noob_cloud import codec
 from noob_cloud.blobs.by_cid import ByCid
 from noob_cloud.deployment import Deployment
+from noob_cloud.exceptions import TaskFailedError, TaskNotFoundError
 from noob_cloud.executors.queue import QueueExecutor, refuse
 from noob_cloud.executors.serverless_function import tube_of, unwrapped
 from noob_cloud.executors.serverless_future import TaskFuture
@@ -110,6 +111,7 @@ class ServerlessExecutor(QueueExecutor):
         self._trouble: Exception | None = None
         self._poll = _FIRST_POLL
         self._turn = 0
+        self._asked = -1
 
     @property
     def run_id(self) -> str:
@@ -123,7 +125,7 @@ class ServerlessExecutor(QueueExecutor):
 
         Raises:
             TypeError: workers could not find the function; the message says what to do.
-            RuntimeError: the executor has been shut down.
+            RuntimeError: the executor has been shut down, or is a `BrokenExecutor`.
         """
         fn, args, kwargs = unwrapped(fn, args, kwargs)
         tube = self._tubes.get(fn)
@@ -131,6 +133,10 @@ class ServerlessExecutor(QueueExecutor):
             tube = self._tubes[fn] = tube_of(fn)
         future = TaskFuture(tube.types[0])
         with self._moved:
+            if self._trouble is not None:
+                raise BrokenExecutor(
+                    f"this executor has lost its coordinator ({self._trouble}); make a new one"
+                ) from self._trouble
             if self._closing or self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._unsent.add(future)
@@ -272,7 +278,10 @@ class ServerlessExecutor(QueueExecutor):
 
     def _deliver(self, future: Future[Any], task: Task) -> None:
         if isinstance(future, TaskFuture):
-            future.settle(task)
+            if task.run_id == self._run_id:
+                future.settle(task)
+            else:
+                future.set_exception(_lost(task.task_id))
         else:
             super()._deliver(future, task)
 
@@ -287,8 +296,22 @@ class ServerlessExecutor(QueueExecutor):
 
     def _ask(self, watched: list[int]) -> list[Task]:
         found = self._queue.wait_settled(watched, timeout=self._poll, at_least=1)
+        if self._poll >= _LONGEST_POLL and not found:
+            self._check_known(watched)
         self._poll = _FIRST_POLL if found else min(2 * self._poll, _LONGEST_POLL)
         return found
+
+    def _check_known(self, watched: list[int]) -> None:
+        """Ask after one of the tasks by its id: a coordinator that began anew has none of them."""
+        self._asked = (self._asked + 1) % len(watched)
+        task_id = watched[self._asked]
+        try:
+            self._queue.get_task(task_id, decode=False)
+        except TaskNotFoundError:
+            with self._changed:
+                futures = self._futures.pop(task_id, [])
+                self._submissions.pop(task_id, None)
+            refuse(futures, _lost(task_id))
 
     def _cancel(self, task_ids: Collection[int]) -> None:
         cancel_many = getattr(self._queue, "cancel_many", None)
@@ -336,6 +359,14 @@ class ServerlessExecutor(QueueExecutor):
         """Wait for what was submitted; cancel it where the block was interrupted."""
         interrupted = kind is not None and not issubclass(kind, Exception)
         self.shutdown(wait=True, cancel_futures=interrupted)
+
+
+def _lost(task_id: int) -> TaskFailedError:
+    return TaskFailedError(
+        f"the coordinator does not know task {task_id} any more: its queue began anew, or has"
+        " forgotten the outcome; submit the call again",
+        task_id=task_id,
+    )
 
 
 def _futures_in(value: Any) -> Iterator[Future[Any]]:
