@@ -7,9 +7,9 @@ from pathlib import Path
 
 from aws_cdk import App, Tags
 
-from infra.assets import Assets
+from infra.assets import Assets, AssetsError
 from infra.names import Names
-from infra.settings import Settings, SettingsError, read
+from infra.settings import Settings, read
 from stacks.coordinator import CoordinatorStack
 from stacks.events import EventsStack
 from stacks.gpu import GpuStack
@@ -82,11 +82,10 @@ def main() -> int:
     """Compose what the context says, and write it where the CDK wants it."""
     app = App()
     try:
-        settings = read(app.node.get_all_context(), folder=Path.cwd())
-    except SettingsError as error:
+        compose(app, read(app.node.get_all_context(), folder=Path.cwd()))
+    except (AssetsError, ValueError) as error:  # every one of ours is a sentence
         sys.stderr.write(f"{error}\n")
         return 2
-    compose(app, settings)
     app.synth()
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from infra.archives import ROOT, Code, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from infra.pools import Architecture
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 _NEEDED: Final = "runtime"
 _KINDS: Final = (_NEEDED, "native")
+_BUILT: Final = frozenset(("__pycache__", "target", "corpus", "artifacts"))
+
+
+class AssetsError(RuntimeError):
+    """The archives of a deployment cannot be made."""
 
 
 class Assets:
@@ -33,14 +39,36 @@ class Assets:
         self._codes: dict[str, Code | None] = {}
 
     def layers(self, architecture: Architecture) -> dict[str, Path]:
-        """Return the layers of an architecture, `runtime` first; `native` may be missing."""
-        paths = {
-            kind: self._settings.assets_dir / "layers" / f"{kind}-{architecture}.zip"
-            for kind in _KINDS
-        }
-        if not paths[_NEEDED].is_file():
-            self._builder.build(architecture, python=self._settings.python)
+        """Return the layers of an architecture, `runtime` first; `native` may be missing.
+
+        They are built where there are none, and again where those that were built here are of
+        other sources. What somebody else put there is taken as it is.
+
+        Raises:
+            AssetsError: they cannot be built; the message says what is missing.
+        """
+        folder = self._settings.assets_dir / "layers"
+        paths = {kind: folder / f"{kind}-{architecture}.zip" for kind in _KINDS}
+        mark, sources = folder / f"{architecture}.sources", self._sources
+        stale = mark.is_file() and mark.read_text(encoding="utf-8") != sources
+        if stale or not paths[_NEEDED].is_file():
+            builder = self._builder
+            try:
+                builder.build(architecture, python=self._settings.python, out=folder)
+            except builder.BuildError as error:
+                raise AssetsError(str(error)) from error
+            mark.write_text(sources, encoding="utf-8")
         return {kind: path for kind, path in paths.items() if path.is_file()}
+
+    @cached_property
+    def _sources(self) -> str:
+        """The hash of everything that layers are built of."""
+        found = hashlib.sha256(self._settings.python.encode())
+        places = ("layers", "native", "requirements/layer.txt")
+        for path in sorted(path for place in places for path in _files(ROOT / place)):
+            found.update(f"{path.relative_to(ROOT)}\0".encode())
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+        return found.hexdigest()
 
     def code(self, architecture: Architecture) -> Code | None:
         """Return the user's own code, packed for an architecture; None: there is none."""
@@ -99,3 +127,11 @@ class Assets:
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    for path in place.rglob("*"):
+        if path.is_file() and _BUILT.isdisjoint(path.relative_to(place).parts):
+            yield path

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from infra.names import ALIAS, Names
 from infra.pools import FargatePool, LambdaPool
+from noob_cloud.coordinator.pools import PoolsSettings
 
 if TYPE_CHECKING:
     from infra.pools import Ec2Pool
@@ -13,12 +16,22 @@ if TYPE_CHECKING:
 
 
 def pools(settings: Settings) -> dict[str, Any]:
-    """Return what `NOOB_CLOUD_POOLS` holds."""
+    """Return what `NOOB_CLOUD_POOLS` holds.
+
+    Raises:
+        ValueError: the coordinator would refuse it, for instance for a price that is missing.
+    """
     budget = settings.budget.model_dump(exclude_none=True)
-    return {
+    told = {
         "pools": [_pool(pool, settings) for pool in settings.pools],
         **({"budget": budget} if budget else {}),
     }
+    try:
+        PoolsSettings.model_validate(told)
+    except ValidationError as error:
+        first = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"pools: {first}") from error
+    return told
 
 
 def place(pool: LambdaPool | FargatePool | Ec2Pool, size: int | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from infra.fleet import pools
 from infra.settings import SettingsError, read
 
 
@@ -89,3 +90,14 @@ def test_a_file_that_is_none_is_said(tmp_path):
 
     with pytest.raises(SettingsError, match=r"noob-cloud\.toml cannot be read"):
         read({}, folder=tmp_path)
+
+
+def test_an_instance_without_a_price_is_refused(tmp_path):
+    """What the coordinator would refuse when it starts is refused before anything is deployed."""
+    settings = read(
+        {"pools": '[{"kind": "lambda"}, {"kind": "ec2", "instance": "p4d.24xlarge"}]'},
+        folder=tmp_path,
+    )
+
+    with pytest.raises(ValueError, match=r"pools: .*p4d\.24xlarge"):
+        pools(settings)

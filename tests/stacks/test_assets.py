@@ -1,0 +1,72 @@
+"""Layers are built when they are missing, and again when they are old."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from infra import assets as module
+from infra.assets import Assets, AssetsError
+from infra.settings import read
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A kit of a few files, and how often its layers were built."""
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "layers" / "source.py").write_text("1")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    built = []
+
+    def build(architecture, *, python, out):
+        built.append((architecture, python))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"runtime-{architecture}.zip").write_bytes(b"")
+
+    def layers(**told):
+        found = Assets(read(told, folder=tmp_path), tmp_path)
+        found.__dict__["_builder"] = SimpleNamespace(build=build, BuildError=RuntimeError)
+        return found.layers("arm64")
+
+    return SimpleNamespace(folder=tmp_path, built=built, layers=layers)
+
+
+def test_layers_are_built_once(made):
+    """What is there is used again."""
+    assert [*made.layers()] == [*made.layers()] == ["runtime"]
+    assert made.built == [("arm64", "3.13")]
+
+
+def test_layers_of_other_sources_are_built_again(made):
+    """New sources, or another Python, are never deployed as the old archive."""
+    made.layers()
+    (made.folder / "layers" / "source.py").write_text("2")
+    made.layers()
+    made.layers(python="3.12")
+
+    assert [python for _, python in made.built] == ["3.13", "3.13", "3.12"]
+
+
+def test_layers_of_somebody_else_are_taken(made):
+    """An archive that was put there is not replaced."""
+    folder = made.folder / "dist" / "layers"
+    folder.mkdir(parents=True)
+    for kind in ("runtime", "native"):
+        (folder / f"{kind}-arm64.zip").write_bytes(b"")
+
+    assert [*made.layers()] == ["runtime", "native"]
+    assert made.built == []
+
+
+def test_what_cannot_be_built_is_said(tmp_path):
+    """The builder's own sentence reaches who deploys."""
+
+    def build(*_, **__):
+        raise RuntimeError("uv installs what layers hold: pip install uv")
+
+    found = Assets(read({"assets_dir": str(tmp_path)}, folder=tmp_path), tmp_path)
+    found.__dict__["_builder"] = SimpleNamespace(build=build, BuildError=RuntimeError)
+
+    with pytest.raises(AssetsError, match="pip install uv"):
+        found.layers("arm64")
