@@ -158,6 +158,21 @@ async def test_a_run_without_a_client_brings_its_driver(
         assert aws.done == [("fargate", 1)]
 
 
+async def test_who_drives_a_run_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even before it asked for a task: it is counted, and not taken away."""
+    async with with_pools(tmp_path, monkeypatch) as (app, aws):
+        spec = {"noob_id": "t", "noob_model": "noob.tube.TubeSpecification", "nodes": {}}
+        await app.json("client", "POST", "/runs", {"tube": {"spec": spec}, "n": 1})
+        await turn(app)
+        asked = ["noob:drive", "noob:drive+noob:pool-fargate"]
+        ask = wire.Ask("f-1/driver", 1, asked, accept_untagged=False)
+        assert len((await app.frame("owner", "/claims", ask, wire.Claimed)).lots) == 1
+        for _ in range(100):
+            app.coordinator.workers.get("f-1/driver").last_seen += 1.0
+            await turn(app, 1.0)
+        assert aws.done == [("fargate", 1)]
+
+
 async def test_a_service_is_found_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A coordinator that takes over leaves its predecessor's workers for a cool-down."""
     async with with_pools(tmp_path, monkeypatch) as (app, aws):

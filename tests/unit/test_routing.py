@@ -138,7 +138,7 @@ def test_a_driver_of_a_pool_drives_the_runs_of_its_tags():
     asked = tags("noob:drive", "noob:drive+noob:pool-gpu")
     found, untagged, pool = ROUTER.claimable(asked, False)
     assert found >= asked | tags("noob:drive+gpu", "noob:drive+cuda")
-    assert (untagged, pool) == (False, None)
+    assert (untagged, pool) == (False, "gpu")
 
 
 def test_a_pool_that_does_not_drive_is_offered_no_run():
@@ -146,7 +146,7 @@ def test_a_pool_that_does_not_drive_is_offered_no_run():
     dear = Pool("dear", tags("gpu"), drives=False)
     router = Router((LAMBDA, dear))
     asked = tags("noob:drive", "noob:drive+noob:pool-dear")
-    assert router.claimable(asked, False) == (frozenset(), False, None)
+    assert router.claimable(asked, False) == (frozenset(), False, "dear")
     router.check_driven(frozenset())
     with pytest.raises(RoutingError, match="No pool drives runs with the tags gpu"):
         router.check_driven(tags("gpu"))

@@ -175,26 +175,23 @@ class CapacityLoop:
         seen: dict[str, Seen] = defaultdict(Seen)
         runs: dict[str, dict[str, int]] = defaultdict(dict)
         completed: dict[str, int] = defaultdict(int)
-        rows = self._service.workers.alive(now - HEARD)
-        driven = {
-            row.worker_id.removesuffix(_DRIVER): row.running
-            for row in rows
-            if row.running > 0 and row.worker_id.endswith(_DRIVER)
-        }
-        for row in rows:
+        busy: dict[str, set[str]] = defaultdict(set)
+        for row in self._service.workers.alive(now - HEARD):
             if row.pool is None or row.pool not in self.fleet.crews:
                 continue
-            workers[row.pool].add(row.worker_id)
+            name = row.worker_id.removesuffix(_DRIVER)
+            workers[row.pool].add(name)  # it may drive a run before it asks for tasks
+            if row.running > 0:
+                busy[row.pool].add(name)
             here = seen[row.pool]
-            held = self._held.get(row.worker_id, {})
-            count = max(row.running, 0) + driven.get(row.worker_id, 0)
-            here.held += count
-            here.busy += bool(count)
-            completed[row.pool] += row.completed + row.failed
-            for run_id, n in held.items():
+            if name == row.worker_id:
+                here.held += max(0, row.running)
+                completed[row.pool] += row.completed + row.failed
+            for run_id, n in self._held.get(row.worker_id, {}).items():
                 runs[row.pool][run_id] = runs[row.pool].get(run_id, 0) + n
         for name, here in seen.items():
             here.workers = frozenset(workers[name])
+            here.busy = len(busy[name])
             here.runs = runs[name]
             here.done = max(0, completed[name] - self._completed.get(name, 0))
         self._completed = dict(completed)

@@ -73,7 +73,7 @@ def held(ledger: Ledger) -> dict[str, dict[str, int]]:
     """Return how many tasks of each run each worker holds. Inside a transaction."""
     found: dict[str, dict[str, int]] = {}
     for worker_id, run_id, count in ledger.execute(SQL.held_by_worker).fetchall():
-        runs = found.setdefault(worker_id.removesuffix("/driver"), {})
+        runs = found.setdefault(worker_id, {})
         runs[run_id or ""] = runs.get(run_id or "", 0) + count
     return found
 

@@ -125,8 +125,8 @@ class Router:
         offered = self._offered[name]
         if not any(tag.startswith(POOL) for tag in tags):  # it asks for runs to drive
             if not any(pool.drives for pool in self.pools if pool.name == name):
-                return _NONE, False, None
-            return tags | {f"{_DRIVE_WITH}{tag}" for tag in offered}, untagged, None
+                return _NONE, False, name
+            return tags | {f"{_DRIVE_WITH}{tag}" for tag in offered}, untagged, name
         return offered | {x for x in tags if not x.startswith(POOL)}, _UNTAGGED in offered, name
 
     def admitting(self, affinity: frozenset[str], required: frozenset[str]) -> tuple[str, ...]:
