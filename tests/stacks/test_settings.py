@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from infra.archives import ROOT
 from infra.fleet import pools
-from infra.settings import SettingsError, read
+from infra.settings import Settings, SettingsError, read
 
 
 def test_nothing_need_be_said(tmp_path):
@@ -101,3 +102,9 @@ def test_an_instance_without_a_price_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"pools: .*p4d\.24xlarge"):
         pools(settings)
+
+
+def test_every_setting_is_explained():
+    """The documentation names each table of the settings."""
+    text = (ROOT / "docs" / "DEPLOY.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"`{name}" not in text] == []
