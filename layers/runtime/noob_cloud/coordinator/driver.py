@@ -188,10 +188,10 @@ def main() -> None:
 
 
 def _drive(setup: dict[str, Any]) -> Outcome:
-    from noob_cloud.coordinator.client import CoordinatorClient  # noqa: PLC0415 - after the path
+    from noob_cloud.serverless.find import find  # noqa: PLC0415 - after the path
 
     try:
-        with CoordinatorClient(setup["url"], setup["token"]) as client:
+        with find(setup["where"] or setup["url"], setup["token"]).client() as client:
             return Outcome(
                 ok=True,
                 value=drive_run(

@@ -6,6 +6,7 @@ Each run is driven in a process of its own, which is killed when its lease is lo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -43,6 +44,8 @@ class Drivers:
         tags: what the worker may claim.
         allowed_modules: prefixes of the modules that a tube may import; None: any.
         limit: runs at once.
+        where: how the processes find the coordinator, as `serverless.find` takes it; by default
+            they ask where the queue does.
         options: further arguments of `ClaimLoop`.
     """
 
@@ -55,10 +58,12 @@ class Drivers:
         tags: Iterable[str] = (),
         allowed_modules: Sequence[str] | None = None,
         limit: int = 2,
+        where: str | None = None,
         **options: float,
     ) -> None:
         self._setup = {
             "url": queue.url,
+            "where": where,
             "token": token,
             "path": list(sys.path),
             "allowed_modules": None if allowed_modules is None else list(allowed_modules),
@@ -73,6 +78,11 @@ class Drivers:
             **{"drain_seconds": 0.0, **options},  # type: ignore[arg-type] # numbers, all of them
         )
         self._thread = Thread(target=self._loop.run, name="noob-drivers", daemon=True)
+
+    @property
+    def active(self) -> list[Task]:
+        """The tasks of the runs that are driven now."""
+        return self._loop.active
 
     def start(self) -> None:
         """Begin to ask for runs."""
@@ -111,6 +121,7 @@ class _Process:
             [sys.executable, "-m", "noob_cloud.coordinator.driver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):  # it has died: its answer says so

@@ -49,7 +49,11 @@ def arguments() -> ArgumentParser:
     add("--max-body", type=_positive, default=256, help="largest request body, in MiB")
     add("--drain-seconds", type=float, default=30.0, help="time to finish at shutdown")
     add("--threads", action="store_true", help="run nodes in threads instead of processes")
-    add("--coordinator", metavar="URL", help="also pull tasks from this coordinator")
+    add(
+        "--coordinator",
+        metavar="URL",
+        help="also pull tasks from this coordinator; s3://BUCKET/PREFIX of its replica finds it",
+    )
     add("--tagged-only", action="store_true", help="with --coordinator: take no untagged task")
     return parser
 

@@ -27,9 +27,10 @@ class Puller:
 
     def __init__(self, settings: WorkerSettings, slots: Slots) -> None:
         from noob_cloud.coordinator.drivers import Drivers  # noqa: PLC0415 - few workers pull
-        from noob_cloud.queue.remote import RemoteQueue  # noqa: PLC0415 - few workers pull
+        from noob_cloud.serverless.find import find  # noqa: PLC0415 - few workers pull
 
-        queue = RemoteQueue(settings.coordinator or "", settings.coordinator_token)
+        found = find(settings.coordinator, settings.coordinator_token)
+        queue = found.queue()
         self._loop = ClaimLoop(
             queue,
             slots,
@@ -42,7 +43,8 @@ class Puller:
         )
         self._drivers = Drivers(
             queue,
-            token=settings.coordinator_token,
+            token=found.token,
+            where=settings.coordinator,
             worker_id=settings.worker_id,
             tags=settings.tags,
             allowed_modules=settings.modules,

@@ -34,7 +34,7 @@ class WorkerSettings:
     isolate: bool = True
     """Run calls in child processes, where they can be killed; False: in threads."""
     coordinator: str | None = None
-    """URL of a coordinator to pull tasks from as well."""
+    """URL of a coordinator to pull tasks from as well, or `s3://bucket/prefix` of its replica."""
     coordinator_token: str | None = field(default=None, repr=False)
     """The token for it; None: the environment's `NOOB_CLOUD_TOKEN`."""
     accept_untagged: bool = True

@@ -1,0 +1,17 @@
+"""Lambda's way into the worker."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from noob_cloud.serverless.worker import Context, WorkerFunction
+
+_worker = WorkerFunction()
+if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+    _worker.prepare()
+
+
+def handler(event: Any, context: Context) -> dict[str, Any]:
+    """Answer a wake-up, messages of a queue, or a request."""
+    return _worker.handle(event, context)

@@ -1,0 +1,1 @@
+"""What the functions and containers of a deployment are made of."""
