@@ -223,6 +223,23 @@ def test_more_workers_cost_no_more_work_and_end_sooner() -> None:
     assert ends[-1] == pytest.approx(found.ideal_seconds, abs=5.0)
 
 
+@pytest.mark.parametrize(
+    ("others", "drive"),
+    [
+        ([], {"l-128"}),
+        ([{"name": "o", "kind": "own"}], {"o"}),
+        ([{"name": "o", "kind": "own", "accept_untagged": False}], {"l-128"}),
+        ([{"name": "o", "kind": "own", "accept_untagged": False, "drives": True}], {"o"}),
+    ],
+)
+def test_who_drives_runs(others: list[dict[str, Any]], drive: set[str]) -> None:
+    """Those who stay; Lambdas where there is nobody else."""
+    pools = [{"name": "l", "kind": "lambda", "sizes": {128: "f"}}, *others]
+    settings = PoolsSettings.model_validate(pools)
+    assert {x.name for x in settings.places() if x.drives} == drive
+    assert {x.name for x in settings.routes() if x.drives} == drive
+
+
 def test_the_prices_say_when_and_where() -> None:
     """A date, a region, and a source for each kind of price."""
     prices = Prices.load()

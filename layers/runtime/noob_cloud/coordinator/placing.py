@@ -34,7 +34,7 @@ _MIB: Final = 1 << 20
 _ENOUGH: Final = 2
 """Evidence from which on a floor holds for later tasks: a kill for memory, or two losses."""
 _KEPT_SECONDS: Final = 30 * 86_400.0
-_LONG: Final = 0.5
+_LONG: Final = 0.8
 """A task that was handed back after this part of a place's time did not fit into it."""
 _OUT_OF_MEMORY: Final = ("MemoryError", "was killed by SIGKILL", "out of memory", "OutOfMemory")
 _OUT_OF_TIME: Final = ("TaskTimeoutError", "ran longer than its timeout_seconds")

@@ -73,8 +73,8 @@ class PoolSettings(BaseModel):
     price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Money for a worker-hour, instead of the table's."""
     drives: bool | None = None
-    """Whether its workers drive runs without a client; by default not Lambdas, which end too soon,
-    nor pools for tagged tasks alone, which are too dear."""
+    """Whether its workers drive runs without a client; by default not Lambdas, which end and hand
+    them on, unless there is nobody else, nor pools for tagged tasks alone, which are too dear."""
 
     @model_validator(mode="after")
     def _check(self) -> PoolSettings:
@@ -116,11 +116,11 @@ class PoolSettings(BaseModel):
 
     # ---- as the rest of the coordinator takes it
 
-    @property
-    def _drives(self) -> bool:
+    def would_drive(self, *, alone: bool = False) -> bool:
+        """Return whether its workers drive runs; `alone` says that no other pool's would."""
         if self.drives is not None:
             return self.drives
-        return self.kind != "lambda" and self.accept_untagged
+        return self.accept_untagged and (alone or self.kind != "lambda")
 
     @property
     def _sizes(self) -> list[tuple[str, int | None, tuple[str, ...]]]:
@@ -131,7 +131,7 @@ class PoolSettings(BaseModel):
         target = () if self.service is None else (self.cluster or "", self.service)
         return [(self.name, self.memory, target)]
 
-    def routes(self) -> list[Pool]:
+    def routes(self, *, drives: bool) -> list[Pool]:
         """Return the places for the router, the smallest first."""
         seconds = self.max_seconds or (_LAMBDA_SECONDS if self.kind == "lambda" else float("inf"))
         return [
@@ -141,12 +141,12 @@ class PoolSettings(BaseModel):
                 self.accept_untagged,
                 seconds,
                 float("inf") if memory is None else memory / self.slots,
-                self._drives,
+                drives,
             )
             for name, memory, _target in self._sizes
         ]
 
-    def places(self, prices: Prices) -> list[Place]:
+    def places(self, prices: Prices, *, drives: bool) -> list[Place]:
         """Return the places for the capacity loop, the smallest first.
 
         Raises:
@@ -171,7 +171,7 @@ class PoolSettings(BaseModel):
                 start_seconds=self.start_seconds or _START_SECONDS[self.kind],
                 burst=self.burst or _BURST.get(self.kind, float("inf")),
                 refill=self.starts_per_second or _REFILL.get(self.kind, float("inf")),
-                drives=self._drives,
+                drives=drives,
                 limit_seconds=self.life_seconds if is_lambda else None,
                 tags=frozenset(self.tags),
             )
@@ -220,7 +220,7 @@ class PoolsSettings(BaseModel):
     @classmethod
     def usual(cls) -> PoolsSettings:
         """Return the pools of a new deployment."""
-        kinds = ("lambda", "fargate", "ec2")
+        kinds = ("lambda", "fargate")
         return cls.model_validate({"pools": [_planned({"kind": kind}) for kind in kinds]})
 
     @classmethod
@@ -269,11 +269,22 @@ class PoolsSettings(BaseModel):
     def places(self) -> tuple[Place, ...]:
         """Return where workers can be had, the preferred first."""
         prices = self.price_table()
-        return tuple(place for pool in self.pools for place in pool.places(prices))
+        return tuple(
+            place
+            for pool, drives in self._driving()
+            for place in pool.places(prices, drives=drives)
+        )
 
     def routes(self) -> tuple[Pool, ...]:
         """Return the same for the router."""
-        return tuple(route for pool in self.pools for route in pool.routes())
+        return tuple(
+            route for pool, drives in self._driving() for route in pool.routes(drives=drives)
+        )
+
+    def _driving(self) -> list[tuple[PoolSettings, bool]]:
+        """Return each pool, and whether its workers drive runs."""
+        alone = not any(pool.would_drive() for pool in self.pools)
+        return [(pool, pool.would_drive(alone=alone)) for pool in self.pools]
 
 
 _USUAL: Final[dict[str, dict[str, Any]]] = {
