@@ -147,7 +147,6 @@ class CoordinatorStack(Stack):
         for statement in (
             *rights.keep_replica(self._storage.bucket),
             *rights.start_workers(self._settings),
-            *(rights.send_traces() if self._settings.observe.traces else ()),
         ):
             task.add_to_task_role_policy(statement)
         _explain(task)
@@ -216,6 +215,6 @@ def _explain(construct: Construct) -> None:
         construct,
         {
             "AwsSolutions-IAM5": "Every object below one prefix, every request to one API, every"
-            " task of one cluster: AWS has no finer names for them. X-Ray has no resources at all.",
+            " task of one cluster: AWS has no finer names for them.",
         },
     )

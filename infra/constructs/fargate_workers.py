@@ -59,7 +59,7 @@ class FargateWorkers(Construct):
         program = worker_program(pool, storage=storage, archives=archives, code=code)
         group = log_group(self, pool.name, settings=settings)
         add_container(task, program, settings=settings, group=group)
-        grant_work(task, cluster=names.cluster, settings=settings, storage=storage)
+        grant_work(task, cluster=names.cluster, storage=storage)
         self.role: iam.IRole = task.task_role
         self.service = ecs.FargateService(
             self,

@@ -273,5 +273,5 @@ class GpuWorkers(Construct):
             gpu_count=pool.gpus,
         )
         container.add_environment("NVIDIA_DRIVER_CAPABILITIES", "compute,utility")
-        grant_work(task, cluster=self._cluster_name, settings=settings, storage=storage)
+        grant_work(task, cluster=self._cluster_name, storage=storage)
         return task

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from infra.archives import Code
     from infra.constructs.archives import Archives
     from infra.pools import Ec2Pool, FargatePool
-    from infra.settings import Settings
     from stacks.storage import StorageStack
 
 _DRAIN_SECONDS: Final = 110
@@ -60,7 +59,6 @@ def grant_work(
     task: ecs.TaskDefinition,
     *,
     cluster: str,
-    settings: Settings,
     storage: StorageStack,
 ) -> None:
     """Allow a worker's task what its work needs."""
@@ -69,7 +67,6 @@ def grant_work(
         *rights.pass_values(storage.bucket),
         *rights.read_inputs(storage.bucket),
         *rights.protect_tasks(cluster),
-        *(rights.send_traces() if settings.observe.traces else ()),
     )
     for statement in statements:
         task.add_to_task_role_policy(statement)
@@ -77,6 +74,6 @@ def grant_work(
         task,
         {
             "AwsSolutions-IAM5": "Every object below one prefix, every task of one cluster: AWS"
-            " has no finer names for them. X-Ray has no resources at all.",
+            " has no finer names for them.",
         },
     )
