@@ -19,7 +19,7 @@ __all__ = ["Cdk"]
 ROOT: Final = Path(__file__).resolve().parent.parent
 _DEPLOY: Final = ("--method=direct", "--require-approval=never", "--concurrency=4")
 """Directly: with a change set moto loses the outputs."""
-_QUIET: Final = ("--no-notices", "--no-version-reporting", "--ci", "--progress=events")
+_QUIET: Final = ("--no-notices", "--no-version-reporting", "--ci")
 _ARCHITECTURES: Final = {"aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -98,6 +98,8 @@ class Cdk:
             "AWS_ENDPOINT_URL_S3_FOR_CLOUDFORMATION": cloud.url.replace("127.0.0.1", "localhost"),
             "HOME": str(home),
             "CDK_HOME": str(home),
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+            "NODE_NO_WARNINGS": "1",
             "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", os.defpath))),
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         }

@@ -115,11 +115,11 @@ def _serve(chosen: argparse.Namespace) -> Any:
         create_backend_app,
     )
 
-    from localdev import cloudformation, eventbridge, invoking, queues, schedules  # noqa: PLC0415
+    from localdev import cloudformation, engine, eventbridge, invoking, queues, schedules  # noqa: PLC0415
     from localdev import resources as resources  # noqa: PLC0414, PLC0415 - registers its types
 
     os.environ[invoking.AGENT_VARIABLE] = chosen.agent.rstrip("/")
-    for part in (cloudformation, eventbridge, invoking, queues):
+    for part in (cloudformation, engine, eventbridge, invoking, queues):
         part.install()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request says nothing here
     schedules.Scheduler(ACCOUNT, chosen.region).start()

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from moto.cloudformation import parsing
-from moto.cloudformation.parsing import ResourceMap
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["RECORDED", "TYPES", "Recorded", "Resource", "install"]
 
@@ -160,86 +156,17 @@ def install() -> None:
     """Put our types in front of moto's."""
     moto_class = parsing.resource_class_from_type
     moto_name = parsing.resource_name_property_from_type
-    moto_update = parsing.parse_and_update_resource
-    moto_diff = ResourceMap.build_resource_diff
 
     def resource_class(resource_type: str) -> Any:
         if resource_type in TYPES:
             return TYPES[resource_type]
-        known = resource_type in parsing.get_model_map()
-        return moto_class(resource_type) if known or _runs(resource_type) else Recorded
+        known = resource_type in parsing.get_model_map() or resource_type.startswith("Custom::")
+        return moto_class(resource_type) if known else Recorded
 
     def resource_name(resource_type: str) -> str | None:
         if resource_type in TYPES:
             return TYPES[resource_type].named_by or None
         return moto_name(resource_type) if resource_type in parsing.get_model_map() else None
 
-    def update(
-        logical_id: str, resource_json: Any, resources_map: Any, account_id: str, region_name: str
-    ) -> Any:
-        """Keep a resource that moto has no way to change, instead of forgetting it."""
-        before = resources_map[logical_id]
-        changed = moto_update(logical_id, resource_json, resources_map, account_id, region_name)
-        return before if changed is None else changed
-
-    def diff(
-        self: Any, other_template: dict[str, Any], parameters: dict[str, Any] | None = None
-    ) -> dict[str, list[str]]:
-        """Look also at what depends on a change: a new layer's version has a new ARN."""
-        actions: dict[str, list[str]] = moto_diff(self, other_template, parameters)
-        resources = other_template["Resources"]
-        touched = {*actions["Modify"], *actions["Add"]}
-        order = list(_in_order(resources))
-        for logical_id in order:
-            if touched.intersection(_references(resources[logical_id])):
-                touched.add(logical_id)
-        old = set(resources) - set(actions["Add"])
-        actions["Modify"] = [name for name in order if name in touched and name in old]
-        actions["Add"] = [name for name in order if name in actions["Add"]]
-        return actions
-
     parsing.resource_class_from_type = resource_class
     parsing.resource_name_property_from_type = resource_name
-    parsing.parse_and_update_resource = update
-    ResourceMap.build_resource_diff = diff  # type: ignore[method-assign]
-
-
-def _runs(resource_type: str) -> bool:
-    """Return whether a custom resource is made by its function, which runs here as any other."""
-    return resource_type.startswith("Custom::")
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "Ref" and isinstance(inner, str):
-                yield inner
-            elif key == "Fn::GetAtt" and isinstance(inner, list):
-                yield inner[0]
-            elif key == "Fn::Sub":
-                text = inner if isinstance(inner, str) else inner[0]
-                yield from (name.split(".")[0] for name in re.findall(r"\$\{([^!}][^}]*)\}", text))
-                yield from _references(inner)
-            elif key == "DependsOn":
-                yield from [inner] if isinstance(inner, str) else inner
-            else:
-                yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
-
-
-def _in_order(resources: dict[str, Any]) -> Iterator[str]:
-    """Yield the resources of a template, each after those that it refers to."""
-    seen: set[str] = set()
-
-    def visit(name: str) -> Iterator[str]:
-        if name in seen or name not in resources:
-            return
-        seen.add(name)
-        for other in _references(resources[name]):
-            yield from visit(other)
-        yield name
-
-    for name in resources:
-        yield from visit(name)

@@ -1,4 +1,4 @@
-"""API Gateway's HTTP APIs, Cloud Map, and what security groups let out."""
+"""API Gateway's HTTP APIs, Cloud Map, routes, and what security groups let out."""
 
 from __future__ import annotations
 
@@ -115,6 +115,29 @@ class DiscoveryService(Resource):
     def remove(self) -> None:
         with suppress(ClientError):
             client("servicediscovery").delete_service(Id=self.id)
+
+
+class RouteTable(Resource):
+    """A table of routes; moto's own type is never deleted, and its network then cannot be."""
+
+    type = "AWS::EC2::RouteTable"
+
+    def create(self) -> None:
+        made = call("ec2", "create_route_table", {"VpcId": self.properties["VpcId"]})
+        self.id = made["RouteTable"]["RouteTableId"]
+        self.attributes = {"RouteTableId": self.id}
+
+    def update(self) -> None:
+        """Keep it: it belongs to its network for ever."""
+
+    def remove(self) -> None:
+        ec2 = client("ec2")
+        with suppress(ClientError):
+            for table in ec2.describe_route_tables(RouteTableIds=[self.id])["RouteTables"]:
+                for each in table["Associations"]:
+                    with suppress(ClientError):
+                        ec2.disassociate_route_table(AssociationId=each["RouteTableAssociationId"])
+            ec2.delete_route_table(RouteTableId=self.id)
 
 
 class Egress(Resource):

@@ -1,4 +1,4 @@
-"""Alarms, budgets, what scales by itself, and schedules."""
+"""Parameters, alarms, budgets, what scales by itself, and schedules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from botocore.exceptions import ClientError
 
 from localdev.aws import call, client
 from localdev.cloudformation import Resource
+
+
+class Parameter(Resource):
+    """A parameter of SSM; moto's own type fails on tags."""
+
+    type = "AWS::SSM::Parameter"
+    named_by = "Name"
+
+    def create(self) -> None:
+        given = {key: value for key, value in self.properties.items() if key != "Tags"}
+        call("ssm", "put_parameter", {**given, "Name": self.name, "Overwrite": True})
+        self.attributes = {"Type": given["Type"], "Value": given["Value"]}
+
+    def remove(self) -> None:
+        with suppress(ClientError):
+            client("ssm").delete_parameter(Name=self.name)
 
 
 class Alarm(Resource):
