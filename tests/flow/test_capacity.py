@@ -217,5 +217,5 @@ def test_without_money_nobody_comes(aws: None, tmp_path: Path) -> None:
         time.sleep(0.5)
         assert services.desired == []
         text = httpx.get(f"{made.url}/metrics", headers=BEARER).text
-        assert "noob_budget_left 30.0" in text
+        assert "noob_budget_left 0.0" in text
         assert 'noob_pool_wanted{pool="fargate"} 1.0' in text

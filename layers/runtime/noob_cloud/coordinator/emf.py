@@ -21,15 +21,15 @@ def lines(
     loop: CapacityLoop, stats: QueueStats, deployment: str, now: float
 ) -> Iterator[dict[str, Any]]:
     """Yield one object for the deployment, and one for each place."""
-    money = loop.fleet.money(now)
+    left = loop.fleet.left(loop.decision, now)
     whole: dict[str, float] = {
         "ReadyTasks": stats.ready,
         "DeadTasks": stats.dead,
         "OldestReadySeconds": round(max((x.age for x in loop.demands), default=0.0), 3),
-        "SpentToday": round(money.spent, 6),
+        "SpentToday": round(loop.fleet.spent_today, 6),
     }
-    if money.per_day is not None:
-        whole["BudgetLeft"] = round(money.per_day - money.spent, 6)
+    if left is not None:
+        whole["BudgetLeft"] = round(left, 6)
     yield _line({"Deployment": deployment}, whole, now)
     for name, crew in loop.fleet.crews.items():
         each: dict[str, float] = {

@@ -248,6 +248,15 @@ class Fleet:
                     runs[run_id] = runs.get(run_id, 0.0) + reserved[name] * share
         return Money(self.per_day, self.per_run, self.spent_today, sum(reserved.values()), runs)
 
+    def left(self, decision: Decision, now: float) -> float | None:
+        """Return the money left for starts today: 0 once it holds one up; None without a budget."""
+        money = self.money(now)
+        if money.per_day is None:
+            return None
+        left = max(0.0, money.per_day - money.spent - money.reserved)
+        dearest = max((crew.place.most_a_start for crew in self.crews.values()), default=0.0)
+        return 0.0 if decision.over_budget and left < dearest else left
+
     def decided(self, decision: Decision, now: float) -> None:
         """Note what was wanted."""
         for name, workers in decision.wanted.items():

@@ -89,10 +89,10 @@ def _capacity(loop: CapacityLoop) -> Iterator[Metric]:
         oldest.add_metric([name], max(ages, default=0.0))
         spent.add_metric([name], loop.fleet.spent[name])
     yield from (workers, wanted, failed, oldest, spent)
-    money = loop.fleet.money(now)
-    if money.per_day is not None:
+    left = loop.fleet.left(loop.decision, now)
+    if left is not None:
         yield GaugeMetricFamily(
-            "noob_budget_left", "Money left for today.", value=money.per_day - money.spent
+            "noob_budget_left", "Money left for starts today; 0 once it holds one up.", value=left
         )
 
 
