@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final
@@ -124,7 +125,7 @@ class Assets:
         spec = spec_from_file_location("noob_cloud_layers", ROOT / "layers" / "build.py")
         if spec is None or spec.loader is None:
             raise FileNotFoundError(ROOT / "layers" / "build.py")
-        module = module_from_spec(spec)
+        module = sys.modules[spec.name] = module_from_spec(spec)  # dataclasses look it up
         spec.loader.exec_module(module)
         return module
 

@@ -70,3 +70,9 @@ def test_what_cannot_be_built_is_said(tmp_path):
 
     with pytest.raises(AssetsError, match="pip install uv"):
         found.layers("arm64")
+
+
+def test_the_builder_is_found(tmp_path):
+    """The program that builds layers is loaded from its file, since `layers` is no package."""
+    with pytest.raises(AssetsError, match="no architecture of Lambda"):
+        Assets(read({"assets_dir": str(tmp_path)}, folder=tmp_path), tmp_path).layers("m68k")
