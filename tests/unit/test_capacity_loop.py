@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import zipfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from noob_cloud.coordinator.capacity import Place, Scale, Start
 from noob_cloud.coordinator.capacity_aws import AwsProvider
 from noob_cloud.coordinator.emf import lines
 from noob_cloud.exceptions import UnavailableError
+from noob_cloud.queue.remote import RemoteQueue
+from noob_cloud.task import Task, Token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -184,6 +186,39 @@ async def test_a_service_is_found_as_it_is(tmp_path: Path, monkeypatch: pytest.M
         for _ in range(20):
             await turn(app, 1.0)
         assert aws.done == [("fargate", 0)]
+
+
+async def test_a_successor_listens_before_it_starts_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of its predecessor are at work; only then it knows how many more are needed."""
+    settings = {"pools": POOLS[:1], "db_path": tmp_path / "q.db"}
+    ask = wire.Ask("l-1", 1, ["noob:pool-lambda-1024"])
+    async with with_pools(tmp_path, monkeypatch, **settings) as (app, _aws):
+        await app.frame("client", "/tasks", tasks(3))
+        await app.frame("owner", "/claims", ask, wire.Claimed)
+    async with with_pools(tmp_path, monkeypatch, **settings) as (app, aws):
+        await turn(app)
+        assert aws.done == []
+        beat = wire.Beat("l-1", tags=["noob:pool-lambda-1024"], running=1)
+        await app.frame("owner", "/heartbeats", beat, wire.Beaten)
+        await turn(app, 4.0)
+        assert aws.done == [("lambda-1024", 2)]
+
+
+async def test_an_idle_worker_that_is_silent_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Lambda that has ended is not waited for; one at work is, for longer."""
+    async with with_pools(tmp_path, monkeypatch, POOLS[:1]) as (app, _aws):
+        ask = wire.Ask("l-1", 1, ["noob:pool-lambda-1024"])
+        await app.frame("owner", "/claims", ask, wire.Claimed)
+        row = app.coordinator.workers.get("l-1")
+        loop = app.coordinator.capacity
+        for running, silent, there in ((0, 3.0, 1), (0, 8.0, 0), (1, 8.0, 1), (1, 16.0, 0)):
+            row.running = running
+            found = loop._see(row.last_seen + silent)
+            assert sum(len(seen.workers) for seen in found.values()) == there
 
 
 async def test_what_cannot_be_had_is_tried_after_a_pause(
@@ -364,3 +399,20 @@ def test_actions_are_plain_values() -> None:
     place = Place("p", "p", "lambda")
     assert Start(place, 1) == Start(place, 1)
     assert Scale(place, 1) != Scale(place, 2)
+
+
+async def test_a_heartbeat_says_of_which_place_a_worker_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it last asked for: a coordinator that was started meanwhile has heard of no claim."""
+    async with with_pools(tmp_path, monkeypatch, POOLS[:1]) as (app, _aws):
+        said: list[wire.Beat] = []
+        queue = RemoteQueue("http://here", "t" * 16)
+        monkeypatch.setattr(queue, "_post", lambda _path, body, _kind, **_: said.append(body))
+        with suppress(AttributeError):  # nobody answers
+            queue.claim_many("l-1", 1, ["noob:pool-lambda-1024"])
+        with suppress(AttributeError):
+            queue.heartbeat([Task(1, "n", 0, token=Token(0, 1), worker_id="l-1")])
+        assert said[-1].tags == ["noob:pool-lambda-1024"]
+        await app.frame("owner", "/heartbeats", said[-1], wire.Beaten)
+        assert app.coordinator.workers.get("l-1").pool == "lambda-1024"

@@ -33,7 +33,11 @@ _PAUSE: Final = 1.0
 _SHORTEST: Final = 0.1
 """Between two looks, in seconds."""
 HEARD: Final = 15.0
-"""A worker that was silent for longer is taken for gone: idle ones ask every few seconds."""
+"""A worker that was silent for longer is taken for gone."""
+IDLE_HEARD: Final = 5.0
+"""The same for one that holds no task: it asks for some every second or two."""
+_GRACE: Final = 3.0
+"""How long a successor listens for workers that are there before it starts others."""
 _SHARES_SECONDS: Final = 5.0
 """How often to look which run holds which worker."""
 _DRIVER: Final = "/driver"
@@ -90,6 +94,7 @@ class CapacityLoop:
         self._held: dict[str, dict[str, int]] = {}
         self._held_at = self._kept_at = self._told_at = 0.0
         self._known = False
+        self._listens_until = 0.0
         self._said: set[str] = set()
 
     def wake(self) -> None:
@@ -117,7 +122,10 @@ class CapacityLoop:
         self.demands, self.decision = demands, plan(state)
         self.fleet.decided(self.decision, now)
         if not self._service.draining:
-            await asyncio.gather(*(self._act(action, now) for action in self.decision.actions))
+            actions = self.decision.actions
+            if now < self._listens_until:
+                actions = tuple(x for x in actions if isinstance(x, Scale))
+            await asyncio.gather(*(self._act(action, now) for action in actions))
         self._say()
         if now - self._kept_at >= _KEEP_SECONDS:
             self._kept_at = now
@@ -136,9 +144,10 @@ class CapacityLoop:
             return (
                 ledger.execute(SQL.spent_by_place, (day,)).fetchall(),
                 ledger.execute(SQL.spent_by_runs).fetchall(),
+                ledger.execute(SQL.any_lease).fetchone() is not None,
             )
 
-        places, runs = await self._service.do(lambda: self._service.desk.transact(work))
+        places, runs, leased = await self._service.do(lambda: self._service.desk.transact(work))
         fleet.spent.update({place: money for place, money, _seconds in places})
         fleet.spent_by_run.update(dict(runs))
         for crew in fleet.crews.values():
@@ -146,6 +155,8 @@ class CapacityLoop:
                 desired = await asyncio.to_thread(self._provider.desired, crew.place)
                 crew.scaled(desired, time())
                 crew.wanted(desired, time())  # for a cool-down it stays as it was found
+        if leased:
+            self._listens_until = time() + _GRACE
         self._known = True
 
     # ---- look
@@ -178,6 +189,8 @@ class CapacityLoop:
         busy: dict[str, set[str]] = defaultdict(set)
         for row in self._service.workers.alive(now - HEARD):
             if row.pool is None or row.pool not in self.fleet.crews:
+                continue
+            if row.running <= 0 and row.last_seen < now - IDLE_HEARD:
                 continue
             name = row.worker_id.removesuffix(_DRIVER)
             workers[row.pool].add(name)  # it may drive a run before it asks for tasks

@@ -112,6 +112,9 @@ SELECT n, (SELECT run_id FROM task WHERE task.last >= ready.key & 1099511627775
         ORDER BY task.last LIMIT 1)
 FROM ready WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3;
 
+-- name: any_lease
+SELECT 1 FROM lease LIMIT 1;
+
 -- name: held_by_worker
 SELECT worker_id, (SELECT run_id FROM task WHERE task.last >= lease.id ORDER BY task.last LIMIT 1),
        sum(n)

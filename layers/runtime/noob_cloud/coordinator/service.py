@@ -259,7 +259,10 @@ class Coordinator:
         foreign = [group for group in body.held if not who.holds(group.token[0])]
         if foreign:
             body.held = [group for group in body.held if who.holds(group.token[0])]
-        row = self._seen(body.worker_id, who, who.claimable(frozenset(body.tags)) or None)
+        tags, pool = who.claimable(frozenset(body.tags)), None
+        if self.placing is not None:
+            tags, _, pool = self.placing.router.claimable(tags, False)
+        row = self._seen(body.worker_id, who, tags or None, pool)
         if row is not None:
             row.running = max(body.running, sum(len(group.ids) for group in body.held))
         beaten = await self.writer.do(lambda: self.desk.beat(body, now=now))

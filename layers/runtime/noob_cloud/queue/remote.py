@@ -58,6 +58,8 @@ class RemoteQueue(RemoteView):
     ) -> None:
         super().__init__(transport or Transport(url, token=token, patience=patience), blobs)
         self._held: dict[int, Token] = {}
+        self._tags: dict[str, list[str]] = {}
+        """What each worker last asked for: a coordinator that was started anew learns it so."""
 
     # ---- submit
 
@@ -157,6 +159,7 @@ class RemoteQueue(RemoteView):
         The token's identity says which tags this worker may claim; `affinity_tags` narrow them.
         """
         ask = columns.ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
+        self._tags[worker_id] = ask.tags or []
         give_up = monotonic() + wait
         while True:
             ask.wait = max(0.0, min(_LONGEST_POLL, give_up - monotonic()))
@@ -200,7 +203,8 @@ class RemoteQueue(RemoteView):
         cancelled: set[int] = set()
         for first in range(0, max(1, len(refs)), _MOST):
             held = self._held_of(refs[first : first + _MOST])
-            body = wire.Beat(worker_id, held, lease_seconds, [], len(refs))
+            tags = self._tags.get(worker_id, [])
+            body = wire.Beat(worker_id, held, lease_seconds, tags, len(refs))
             found = self._post("/heartbeats", body, wire.Beaten, now=now)
             lost.update(found.lost)
             cancelled.update(found.cancelled)
