@@ -46,7 +46,8 @@ class Agent:
     Args:
         cloud: URL of the emulated cloud.
         url: where this agent listens.
-        folder: for temporary files, disks, unpacked code and logs.
+        folder: for temporary files, disks and logs.
+        cache: for unpacked code and its byte code, kept from run to run.
         region: of everything.
         concurrency: environments of functions that may run at once.
         gpus: GPUs that this machine shows to tasks.
@@ -59,6 +60,7 @@ class Agent:
         *,
         url: str,
         folder: Path,
+        cache: Path,
         region: str,
         concurrency: int,
         gpus: int,
@@ -73,12 +75,13 @@ class Agent:
             "AWS_DEFAULT_REGION": region,
             "AWS_ENDPOINT_URL": cloud,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "PYTHONPYCACHEPREFIX": str(cache / "pycache"),
         }
         self._http = httpx.AsyncClient(base_url=f"{cloud}/_localdev/", timeout=30, trust_env=False)
         self.functions = Functions(
             folder / "functions",
             logs=logs,
-            code=CodeFolder(folder / "code"),
+            code=CodeFolder(cache / "code"),
             fetch=self._fetch,
             environment=told,
             concurrency=concurrency,
@@ -196,6 +199,7 @@ async def _run(chosen: argparse.Namespace) -> None:
         chosen.cloud,
         url=f"http://127.0.0.1:{port}",
         folder=chosen.folder,
+        cache=chosen.cache or chosen.folder,
         region=chosen.region,
         concurrency=chosen.concurrency,
         gpus=chosen.gpus,
@@ -225,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, help="a listening socket of the parent")
     parser.add_argument("--port", type=int, default=4567)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="kept from run to run")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--concurrency", type=int, default=10)
     parser.add_argument("--gpus", type=int, default=1)

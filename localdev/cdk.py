@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from localdev.layer import ARCHITECTURE, PYTHON, prepare
 
 if TYPE_CHECKING:
     from localdev.local import LocalCloud
@@ -20,7 +21,6 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 _DEPLOY: Final = ("--method=direct", "--require-approval=never", "--concurrency=4")
 """Directly: with a change set moto loses the outputs."""
 _QUIET: Final = ("--no-notices", "--no-version-reporting", "--ci")
-_ARCHITECTURES: Final = {"aarch64": "arm64", "arm64": "arm64"}
 
 
 class Cdk:
@@ -75,13 +75,14 @@ class Cdk:
         from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
 
         cloud = self._cloud
-        machine = platform.machine()
         chosen = {
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-            "architecture": _ARCHITECTURES.get(machine, machine),
+            "python": PYTHON,
+            "architecture": ARCHITECTURE,
             "removal_policy": "destroy",
             **context,
         }
+        if app is None and "assets_dir" not in context:
+            chosen["assets_dir"] = str(prepare(cloud.cache))
         output = cloud.directory / "cdk.out"
         words = [*program(), *words, "--output", str(output), *_QUIET]
         for key, value in chosen.items():

@@ -49,6 +49,7 @@ class LocalCloud:
         gpus: GPUs that tasks are told of.
         duplicates: whether asynchronous calls are delivered twice, as AWS sometimes does.
         port: of the emulated cloud; 0: any free one.
+        cache: kept from run to run: built layers, unpacked code and its byte code.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class LocalCloud:
         gpus: int = 1,
         duplicates: bool = False,
         port: int = 0,
+        cache: Path | None = None,
     ) -> None:
         self.directory = directory.resolve()
+        self.cache = (cache or ROOT / "dist" / "local").resolve()
         self.region = region
         self.outputs: dict[str, dict[str, str]] = {}
         """What the deployed stacks say, by stack."""
@@ -122,7 +125,16 @@ class LocalCloud:
             self._spawn(
                 "agent",
                 agent,
-                ["--cloud", self.url, "--folder", str(self.directory), *common, *self._options],
+                [
+                    "--cloud",
+                    self.url,
+                    "--folder",
+                    str(self.directory),
+                    "--cache",
+                    str(self.cache),
+                    *common,
+                    *self._options,
+                ],
             )
             with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as cloud_http:
                 self._until(lambda: cloud_http.get("/_localdev/state").is_success, _START_SECONDS)

@@ -85,7 +85,6 @@ class Sandbox:
             "LAMBDA_RUNTIME_DIR": self._paths[-1],
             "_HANDLER": function.handler,
             "PYTHONPATH": ":".join(map(str, self._paths)),
-            "PYTHONDONTWRITEBYTECODE": "1",  # a function's folder is read-only on AWS
             "HOME": self._folder,
             "TMPDIR": self._folder,
             "TZ": ":UTC",
