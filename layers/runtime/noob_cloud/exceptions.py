@@ -184,6 +184,14 @@ class DeploymentNotFoundError(CoordinatorError, LookupError):
     """Nothing of this name is deployed there."""
 
 
+class MappingError(CoordinatorError, ValueError):
+    """The mapping of events is wrong, or does not fit an event."""
+
+
+class PackError(CoordinatorError, ValueError):
+    """The project cannot be packed as it is."""
+
+
 class LeaseTakenError(CoordinatorError, RuntimeError):
     """Another coordinator holds the lease of this replica now."""
 

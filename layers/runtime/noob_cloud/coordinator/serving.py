@@ -118,7 +118,7 @@ def _durability(settings: CoordinatorSettings) -> Durability:
         place,
         settings.db_path.with_name(f"{settings.db_path.name}.served"),
         seconds=settings.replica_lease_seconds,
-        url=f"http://{settings.host}:{settings.port}",
+        url=settings.url or f"http://{settings.host}:{settings.port}",
         kept_hours=settings.replica_kept_hours,
     )
 

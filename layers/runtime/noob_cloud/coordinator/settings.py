@@ -31,6 +31,8 @@ class CoordinatorSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
     """0: any free one."""
+    url: str | None = None
+    """Where others reach it, which its lease tells them; by default the host and the port."""
     db_path: Path | None = Path("noob-cloud.db")
     """The queue's file; None: in memory, lost with the process."""
     blob_dir: Path | None = None
