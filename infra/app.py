@@ -10,6 +10,7 @@ from aws_cdk import App, Tags
 from infra.assets import Assets, AssetsError
 from infra.names import Names
 from infra.settings import Settings, read
+from noob_cloud.exceptions import NoobCloudError
 from stacks.coordinator import CoordinatorStack
 from stacks.events import EventsStack
 from stacks.gpu import GpuStack
@@ -83,7 +84,7 @@ def main() -> int:
     app = App()
     try:
         compose(app, read(app.node.get_all_context(), folder=Path.cwd()))
-    except (AssetsError, ValueError) as error:  # every one of ours is a sentence
+    except (AssetsError, NoobCloudError, ValueError) as error:  # every one of ours is a sentence
         sys.stderr.write(f"{error}\n")
         return 2
     app.synth()

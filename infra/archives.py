@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -79,14 +78,3 @@ def _of_archive(path: Path) -> Iterator[tuple[str, int, bytes]]:
         for entry in archive.infolist():
             if not entry.is_dir():
                 yield entry.filename, entry.external_attr >> 16, archive.read(entry)
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A user's own code, packed for one architecture."""
-
-    archive: Path
-    cid: str
-    """What its tasks carry: a worker with another one refuses them."""
-    modules: tuple[str, ...]
-    """Its modules, which tubes may name."""

@@ -8,7 +8,10 @@ from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.archives import ROOT, Code, pack
+from infra.archives import ROOT, pack
+from noob_cloud.exceptions import PackError
+from noob_cloud.serverless.mapping import check
+from noob_cloud.serverless.package import pack as pack_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from infra.pools import Architecture
     from infra.settings import Settings
+    from noob_cloud.serverless.package import Packed
 
 _NEEDED: Final = "runtime"
 _KINDS: Final = (_NEEDED, "native")
@@ -37,7 +41,7 @@ class Assets:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._packed = folder / "packed"
-        self._codes: dict[str, Code | None] = {}
+        self._codes: dict[str, Packed] = {}
 
     def layers(self, architecture: Architecture) -> dict[str, Path]:
         """Return the layers of an architecture, `runtime` first; `native` may be missing.
@@ -71,10 +75,25 @@ class Assets:
             found.update(hashlib.sha256(path.read_bytes()).digest())
         return found.hexdigest()
 
-    def code(self, architecture: Architecture) -> Code | None:
-        """Return the user's own code, packed for an architecture; None: there is none."""
+    def code(self, architecture: Architecture) -> Packed | None:
+        """Return the user's own code, packed for an architecture; None: there is none.
+
+        Raises:
+            AssetsError: it cannot be packed; the message says why.
+        """
+        if self._settings.project is None:
+            return None
         if architecture not in self._codes:
-            self._codes[architecture] = None
+            try:
+                self._codes[architecture] = pack_project(
+                    self._settings.project,
+                    self._packed,
+                    arch=architecture,
+                    python=self._settings.python,
+                    layer=ROOT / "requirements" / "layer.txt",
+                )
+            except PackError as error:
+                raise AssetsError(str(error)) from error
         return self._codes[architecture]
 
     @property
@@ -91,15 +110,17 @@ class Assets:
     def worker(self, architecture: Architecture) -> Path:
         """Return the worker function: our handler, and the user's code beside it."""
         code = self.code(architecture)
-        own = () if code is None else (code.archive,)
+        own = () if code is None else (code.path,)
         return self._function("worker", *own, suffix=f"-{architecture}")
 
     def submit(self) -> Path:
-        """Return the submit function, with the mapping of events beside it."""
+        """Return the submit function, with the mapping of events and its tubes beside it.
+
+        Raises:
+            MappingError: the mapping is wrong, or a tube is missing.
+        """
         mapping = self._settings.events.mapping
-        if mapping is None:
-            return self._function("submit")
-        return self._function("submit", files={"events.toml": mapping})
+        return self._function("submit", files={} if mapping is None else check(mapping))
 
     def coordinator_archives(self, architecture: Architecture) -> dict[str, Path]:
         """Return what the coordinator's container fetches."""
@@ -108,7 +129,7 @@ class Assets:
     def worker_archives(self, architecture: Architecture) -> dict[str, Path]:
         """Return what a worker's container fetches."""
         code = self.code(architecture)
-        return {**self.layers(architecture), **({} if code is None else {"code": code.archive})}
+        return {**self.layers(architecture), **({} if code is None else {"code": code.path})}
 
     def _function(
         self,

@@ -21,7 +21,7 @@ from infra.constructs.worker_function import (
     function_role,
 )
 from infra.explained import explain
-from infra.mapping import Mapping
+from infra.mapping import Rules
 from infra.names import Names
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ class EventsStack(Stack):
         path = self._settings.events.mapping
         if path is None:
             return
-        mapping = Mapping.load(path)
-        if mapping.prefixes:
-            self._add_uploads(mapping.prefixes)
-        for number, expression in enumerate(mapping.schedules):
+        rules = Rules.load(path)
+        if rules.uploads:
+            self._add_uploads(rules.uploads)
+        for number, expression in enumerate(rules.schedules):
             self._add_schedule(number, expression)
-        for number, pattern in enumerate(mapping.patterns):
+        for number, pattern in enumerate(rules.patterns):
             self._add_pattern(number, pattern)
 
-    def _add_uploads(self, prefixes: Sequence[str]) -> None:
+    def _add_uploads(self, keys: Sequence[dict[str, str]]) -> None:
         events.Rule(
             self,
             "Uploads",
@@ -198,7 +198,7 @@ class EventsStack(Stack):
                 detail_type=["Object Created"],
                 detail={
                     "bucket": {"name": [self._storage.bucket.bucket_name]},
-                    "object": {"key": [{"prefix": prefix} for prefix in prefixes]},
+                    "object": {"key": [*keys]},
                 },
             ),
             targets=[self._to_queue()],

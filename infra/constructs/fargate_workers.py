@@ -13,11 +13,11 @@ from infra.constructs.worker_service import grant_work, worker_program
 from infra.names import Names
 
 if TYPE_CHECKING:
-    from infra.archives import Code
     from infra.constructs.archives import Archives
     from infra.constructs.network import Network
     from infra.pools import FargatePool
     from infra.settings import Settings
+    from noob_cloud.serverless.package import Packed
     from stacks.storage import StorageStack
 
 
@@ -40,7 +40,7 @@ class FargateWorkers(Construct):
         cluster: ecs.ICluster,
         network: Network,
         archives: Archives,
-        code: Code | None,
+        code: Packed | None,
     ) -> None:
         super().__init__(scope, name)
         names = Names(settings.name)

@@ -18,11 +18,11 @@ from infra.explained import explain
 from infra.names import Names
 
 if TYPE_CHECKING:
-    from infra.archives import Code
     from infra.constructs.archives import Archives
     from infra.constructs.network import Network
     from infra.pools import Ec2Pool
     from infra.settings import Settings
+    from noob_cloud.serverless.package import Packed
     from stacks.storage import StorageStack
 
 _AMI: Final = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
@@ -52,7 +52,7 @@ class GpuWorkers(Construct):
         storage: StorageStack,
         network: Network,
         archives: Archives,
-        code: Code | None,
+        code: Packed | None,
     ) -> None:
         super().__init__(scope, name)
         self._settings, self._pool, self._network = settings, pool, network
@@ -252,7 +252,7 @@ class GpuWorkers(Construct):
     # ---- what runs on them
 
     def _make_task(
-        self, storage: StorageStack, archives: Archives, code: Code | None
+        self, storage: StorageStack, archives: Archives, code: Packed | None
     ) -> ecs.Ec2TaskDefinition:
         pool, settings = self._pool, self._settings
         task = ecs.Ec2TaskDefinition(

@@ -12,9 +12,9 @@ from infra.fleet import place
 if TYPE_CHECKING:
     from aws_cdk import aws_ecs as ecs
 
-    from infra.archives import Code
     from infra.constructs.archives import Archives
     from infra.pools import Ec2Pool, FargatePool
+    from noob_cloud.serverless.package import Packed
     from stacks.storage import StorageStack
 
 _DRAIN_SECONDS: Final = 110
@@ -26,7 +26,7 @@ def worker_program(
     *,
     storage: StorageStack,
     archives: Archives,
-    code: Code | None,
+    code: Packed | None,
 ) -> Program:
     """Return what the container of a worker runs."""
     tag = place(pool)

@@ -21,15 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 MAPPING = """
 [[on]]
 s3 = "inbox/pictures/"
-tube = "tiles"
+tube = "tiles.yaml"
 
 [[on]]
 schedule = "rate(1 hour)"
-tube = "tiles"
+tube = "tiles.yaml"
 
 [[on]]
 event = { source = ["my.app"] }
-tube = "tiles"
+tube = "tiles.yaml"
 """
 POOLS = json.dumps(
     [
@@ -86,6 +86,7 @@ def stacks(
     """Every stack of a deployment called `test`, looked at by cdk-nag."""
     mapping = tmp_path_factory.mktemp("project") / "events.toml"
     mapping.write_text(MAPPING)
+    mapping.with_name("tiles.yaml").write_text("noob_id: tiles")
     return synthesize(
         nag=True,
         name="test",

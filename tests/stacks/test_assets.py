@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import pytest
 
@@ -76,3 +77,29 @@ def test_the_builder_is_found(tmp_path):
     """The program that builds layers is loaded from its file, since `layers` is no package."""
     with pytest.raises(AssetsError, match="no architecture of Lambda"):
         Assets(read({"assets_dir": str(tmp_path)}, folder=tmp_path), tmp_path).layers("m68k")
+
+
+def test_the_users_code_goes_with_the_worker(tmp_path):
+    """The project lies beside our handler, which it cannot replace."""
+    project = tmp_path / "mine"
+    project.mkdir()
+    (project / "mine.py").write_text("def f(): ...")
+    (project / "handler.py").write_text("raise SystemExit")
+    found = Assets(read({"project": "mine"}, folder=tmp_path), tmp_path / "out")
+
+    code = found.code("arm64")
+
+    assert code is not None
+    assert found.code_environment == {"NOOB_CLOUD_CODE": code.cid}
+    with ZipFile(found.worker("arm64")) as archive:
+        assert "mine.py" in archive.namelist()
+        assert b"SystemExit" not in archive.read("handler.py")
+
+
+def test_a_project_without_code_is_said(tmp_path):
+    """What cannot be packed is one sentence."""
+    (tmp_path / "empty").mkdir()
+    found = Assets(read({"project": "empty"}, folder=tmp_path), tmp_path / "out")
+
+    with pytest.raises(AssetsError, match="has no Python code"):
+        found.code("arm64")

@@ -103,6 +103,7 @@ def test_mapping_lies_beside_the_function(stacks, documents):
     folder = Path(stacks["events"].node.root.outdir)
     with ZipFile(folder / "packed" / "submit.zip") as found:
         assert b"inbox/pictures/" in found.read("events.toml")
+        assert {"handler.py", "tiles.yaml"} <= set(found.namelist())
 
 
 def test_without_a_mapping_only_messages_start_something(private):
