@@ -72,6 +72,8 @@ class Recorder:
         return count
 
     def desired(self, place: Place) -> int:
+        if self.trouble is not None:
+            raise self.trouble
         return self.services[place.name]
 
     def scale(self, place: Place, workers: int) -> None:
@@ -179,13 +181,31 @@ async def test_a_service_is_found_as_it_is(tmp_path: Path, monkeypatch: pytest.M
     """A coordinator that takes over leaves its predecessor's workers for a cool-down."""
     async with with_pools(tmp_path, monkeypatch) as (app, aws):
         aws.services["fargate"] = 3
-        await app.coordinator.capacity._begin()
         for _ in range(40):
             await turn(app, 1.0)
         assert aws.done == []
         for _ in range(20):
             await turn(app, 1.0)
         assert aws.done == [("fargate", 0)]
+
+
+async def test_a_service_that_cannot_be_found_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has is not known, so it is not set; the other pools go on meanwhile."""
+    async with with_pools(tmp_path, monkeypatch) as (app, aws):
+        aws.services["gpu"] = 3
+        aws.trouble = UnavailableError("not authorized to describe")
+        await turn(app)
+        assert app.coordinator.capacity._unseen == {"fargate", "gpu"}
+        aws.trouble = None
+        await app.frame("client", "/tasks", tasks(1, affinity_tags=("gpu",)))
+        await app.frame("client", "/tasks", tasks(2))
+        await turn(app, 1.0)
+        assert aws.done == [("lambda-1024", 2)]
+        await turn(app, 15.0)
+        assert app.coordinator.capacity.fleet.crews["gpu"].desired == 3
+        assert aws.services["gpu"] == 3
 
 
 async def test_a_successor_listens_before_it_starts_others(

@@ -246,3 +246,15 @@ async def test_a_task_that_outlives_its_lambda_goes_where_there_is_more_time(
             await app.frame("owner", "/outcomes", body, wire.Settled, **{"Noob-Now": str(now)})
         assert await claimed(app, "lambda-4096") == []
         assert await claimed(app, "fargate") == [1]
+
+
+async def test_each_way_of_asking_is_routed_once(tmp_path: Path) -> None:
+    """A thousand tasks alike are one look-up that finds nothing, and the rest finds that."""
+    async with with_pools(tmp_path) as app:
+        route = app.coordinator.placing.router.route
+        before = route.cache_info()
+        for _ in range(10):
+            await submitted(app, tasks(count=100, memory=2000 * MIB))
+        after = route.cache_info()
+        assert after.misses - before.misses == 1
+        assert after.hits - before.hits == 9

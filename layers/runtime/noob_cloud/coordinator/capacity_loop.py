@@ -94,6 +94,8 @@ class CapacityLoop:
         self._held: dict[str, dict[str, int]] = {}
         self._held_at = self._kept_at = self._told_at = 0.0
         self._known = False
+        self._unseen = {x.name for x in self.places if x.kind in ("fargate", "ec2")}
+        """Services whose desired count is not known: they are left alone."""
         self._listens_until = 0.0
         self._said: set[str] = set()
 
@@ -117,6 +119,8 @@ class CapacityLoop:
     async def turn(self, now: float) -> None:
         """Look once, decide and act."""
         self._news.clear()
+        if self._unseen:
+            await self._find(now)
         seen, demands = await self._look(now)
         state = self.fleet.observe(seen, demands, now)
         self.demands, self.decision = demands, plan(state)
@@ -125,6 +129,7 @@ class CapacityLoop:
             actions = self.decision.actions
             if now < self._listens_until:
                 actions = tuple(x for x in actions if isinstance(x, Scale))
+            actions = tuple(x for x in actions if x.place.name not in self._unseen)
             await asyncio.gather(*(self._act(action, now) for action in actions))
         self._say()
         if now - self._kept_at >= _KEEP_SECONDS:
@@ -150,14 +155,24 @@ class CapacityLoop:
         places, runs, leased = await self._service.do(lambda: self._service.desk.transact(work))
         fleet.spent.update({place: money for place, money, _seconds in places})
         fleet.spent_by_run.update(dict(runs))
-        for crew in fleet.crews.values():
-            if crew.place.kind in ("fargate", "ec2"):
-                desired = await asyncio.to_thread(self._provider.desired, crew.place)
-                crew.scaled(desired, time())
-                crew.wanted(desired, time())  # for a cool-down it stays as it was found
         if leased:
             self._listens_until = time() + _GRACE
         self._known = True
+
+    async def _find(self, now: float) -> None:
+        """Ask how many workers the services have that were not found yet."""
+        for name in sorted(self._unseen):
+            crew = self.fleet.crews[name]
+            if now < crew.blocked_until:
+                continue
+            try:
+                desired = await asyncio.to_thread(self._provider.desired, crew.place)
+            except Exception as error:  # noqa: BLE001 - AWS is away, or refuses: again later
+                self._fail(crew.place, error, now)
+                continue
+            self._unseen.discard(name)
+            crew.scaled(desired, now)
+            crew.wanted(desired, now)  # for a cool-down it stays as it was found
 
     # ---- look
 
@@ -222,13 +237,16 @@ class CapacityLoop:
                 await asyncio.to_thread(self._provider.scale, place, count)
                 accepted = count
         except Exception as error:  # noqa: BLE001 - AWS is away, or refuses: after a pause again
-            _log.warning("the pool %s cannot be had now: %s", place.name, error)
-            self.fleet.crews[place.name].block(1, now)
-            self._service.events.add("capacity.failed", pool=place.name, error=str(error)[:500])
+            self._fail(place, error, now)
             return
         self.fleet.done(action, accepted, now)
         kind = "capacity.started" if isinstance(action, Start) else "capacity.scaled"
         self._service.events.add(kind, pool=place.name, workers=accepted)
+
+    def _fail(self, place: Place, error: Exception, now: float) -> None:
+        _log.warning("the pool %s cannot be had now: %s", place.name, error)
+        self.fleet.crews[place.name].block(1, now)
+        self._service.events.add("capacity.failed", pool=place.name, error=str(error)[:500])
 
     def _say(self) -> None:
         """Say once what keeps tasks waiting that only a person can change."""
