@@ -25,6 +25,7 @@ def pools(settings: Settings) -> dict[str, Any]:
     told = {
         "pools": [_pool(pool, settings) for pool in settings.pools],
         **({"budget": budget} if budget else {}),
+        "target_seconds": settings.target_seconds,
     }
     try:
         PoolsSettings.model_validate(told)
@@ -49,8 +50,9 @@ def _pool(pool: LambdaPool | FargatePool | Ec2Pool, settings: Settings) -> dict[
         "max_workers": pool.max_workers,
         "architecture": pool.architecture or settings.architecture,
     }
-    if pool.price is not None:
-        told["price"] = pool.price
+    for name in ("price", "cooldown_seconds", "drives"):
+        if getattr(pool, name) is not None:
+            told[name] = getattr(pool, name)
     if isinstance(pool, LambdaPool):
         sizes = {str(size): f"{names.function(pool.name, size)}:{ALIAS}" for size in pool.sizes}
         return {**told, "sizes": sizes, "max_seconds": pool.timeout_seconds}

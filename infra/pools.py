@@ -57,6 +57,10 @@ class PoolSettings(BaseModel):
     """Tasks at once in one worker; they share its memory."""
     price: Money | None = None
     """Money for a worker-hour, instead of the table of prices."""
+    cooldown_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """How long fewer workers must have been enough before there are fewer."""
+    drives: bool | None = None
+    """Whether its workers drive runs that have no client; None: where that makes sense."""
 
 
 class LambdaPool(PoolSettings):

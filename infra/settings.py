@@ -125,6 +125,8 @@ class Settings(_Table):
     """Where tasks may run, the preferred first."""
     worker_policies: tuple[Annotated[str, Field(pattern=r"^arn:[^:]+:iam::")], ...] = ()
     """ARNs of managed policies that your code needs in its workers."""
+    target_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """What is ready is to be done in this time: more workers than that needs are not started."""
     budget: Budget = Budget()
     events: Events = Events()
     observe: Observe = Observe()

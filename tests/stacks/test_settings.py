@@ -7,6 +7,7 @@ import pytest
 from infra.archives import ROOT
 from infra.fleet import pools
 from infra.settings import Settings, SettingsError, read
+from noob_cloud.coordinator.pools import PoolsSettings
 
 
 def test_nothing_need_be_said(tmp_path):
@@ -108,3 +109,15 @@ def test_every_setting_is_explained():
     """The documentation names each table of the settings."""
     text = (ROOT / "docs" / "DEPLOY.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`{name}" not in text] == []
+
+
+def test_a_plan_before_deployment_is_of_the_same_pools(tmp_path):
+    """`noob-cloud plan` without a deployment assumes what a deployment without settings has."""
+    usual = {place.name: place for place in PoolsSettings.usual().places()}
+    deployed = PoolsSettings.model_validate(pools(read({}, folder=tmp_path)))
+    found = {place.name: place for place in deployed.places()}
+
+    assert found.keys() == usual.keys()
+    for name, place in found.items():
+        for value in ("kind", "memory", "most", "least", "slots", "price", "life_seconds"):
+            assert getattr(place, value) == getattr(usual[name], value), (name, value)
