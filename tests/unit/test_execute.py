@@ -179,6 +179,24 @@ def test_only_exceptions_are_made(name: str) -> None:
     assert isinstance(error, RemoteError)
 
 
+def test_deployed_code_is_refused_or_run(
+    tubes: TubeCache, source: TubeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task made for a packed project runs where that is deployed, and nowhere else."""
+    call = call_of(source, "a", inputs=[1], code="project-1")
+
+    monkeypatch.setenv("NOOB_CLOUD_CODE", "project-1")
+    assert execute(call, tubes=tubes).ok
+
+    monkeypatch.setenv("NOOB_CLOUD_CODE", "project-2")
+    error = exception_of(execute(call, tubes=tubes))
+    assert isinstance(error, CodeMismatchError)
+    assert "wants code project-1, but this worker has project-2" in str(error)
+
+    monkeypatch.delenv("NOOB_CLOUD_CODE")
+    assert isinstance(exception_of(execute(call, tubes=tubes)), CodeMismatchError)
+
+
 def test_wrong_code_is_refused(tubes: TubeCache, source: TubeSource) -> None:
     """A call made for other code than this worker has is not run."""
     ok = execute(call_of(source, "a", inputs=[1], code=source.code), tubes=tubes)

@@ -15,6 +15,7 @@ from noob_cloud.exceptions import (
     WorkerError,
     WorkerLostError,
 )
+from noob_cloud.serverless.code import deployed_code
 from noob_cloud.task import StageCall
 from noob_cloud.worker.execute import FINISHED
 
@@ -151,7 +152,7 @@ class Dispatcher:
             nodes=chunk[0][2].stage.nodes,
             epochs=tuple([ticket[2].epoch.to_wire() for ticket in chunk]),
             inputs=tuple([ticket[2].values for ticket in chunk]),
-            code=self._tube.code,
+            code=deployed_code() or self._tube.code,
         )
 
     def _land(self, future: Future[Any], landed: list[Landed]) -> None:

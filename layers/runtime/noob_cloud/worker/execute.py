@@ -22,6 +22,7 @@ from noob_cloud.exceptions import (
     TaskCancelledError,
     TubeRefusedError,
 )
+from noob_cloud.serverless.code import deployed_code
 from noob_cloud.task import Outcome, StageCall
 from noob_cloud.worker.cache import TubeCache
 
@@ -171,15 +172,22 @@ def _run(
 def check_code(tube: CachedTube, wanted: str | None, what: str) -> None:
     """Return if this worker has the code that a call was made for.
 
+    That is named by the tube's own modules, or, by who was deployed with a packed project, by that
+    project and everything that it needs.
+
     Raises:
         CodeMismatchError: it has another one.
     """
-    if wanted is not None and tube.code != wanted:
+    if wanted is None or wanted == tube.code:
+        return
+    deployed = deployed_code()
+    if wanted != deployed:
+        found = deployed or tube.code
         raise CodeMismatchError(
-            f"{what} wants code {wanted}, but this worker has {tube.code}; install the same "
+            f"{what} wants code {wanted}, but this worker has {found}; install the same "
             f"version of {', '.join(tube.modules)}, and restart it",
             wanted=wanted,
-            found=tube.code,
+            found=found,
         )
 
 
