@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from noob_cloud.queue.remote import RemoteQueue
     from noob_cloud.worker.slots import Slots
 
-__all__ = ["IDLE_SECONDS", "pull_for"]
+__all__ = ["IDLE_SECONDS", "LEASE_SECONDS", "POLL_SECONDS", "pull_for"]
 
 IDLE_SECONDS: Final = 3.0
 """How long nothing is found before the invocation ends: an idle one is paid for."""
+LEASE_SECONDS: Final = 10.0
+"""Without a heartbeat: a function is killed more often than a container."""
+POLL_SECONDS: Final = 1.0
+"""How long one claim waits: what is claimed by one that is frozen waits for its lease to end."""
 _MARGIN: Final = 4.0
 """Seconds before the end in which what still runs is stopped and handed back."""
 _MARGIN_SHARE: Final = 0.2
@@ -26,7 +30,6 @@ _DRAIN_SHARE: Final = 0.2
 """The last part of the time, in which no more is claimed: what runs may end."""
 _LONGEST_DRAIN: Final = 60.0
 _LOOK: Final = 0.05
-_POLL: Final = 1.0
 
 
 class _Drivers(Protocol):
@@ -46,6 +49,7 @@ def pull_for(
     tags: Iterable[str] = (),
     drivers: _Drivers | None = None,
     idle_seconds: float = IDLE_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> dict[str, int]:
     """Pull tasks; return how many were completed, failed, released and lost.
 
@@ -61,6 +65,7 @@ def pull_for(
         tags: what it may claim.
         drivers: what drives runs meanwhile, if anything.
         idle_seconds: ends when there was nothing to do for as long.
+        lease_seconds: after which another worker may have the tasks of one that was killed.
 
     Raises:
         AuthenticationError: the coordinator does not know the token.
@@ -73,7 +78,8 @@ def pull_for(
         slots,
         worker_id=worker_id,
         tags=tags,
-        poll_seconds=min(_POLL, idle_seconds),
+        poll_seconds=min(POLL_SECONDS, idle_seconds),
+        lease_seconds=lease_seconds,
         drain_seconds=drain,
         documents=queue.blobs.get,
     )

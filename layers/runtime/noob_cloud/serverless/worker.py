@@ -120,10 +120,11 @@ class WorkerFunction:
             AuthenticationError,
             ForbiddenError,
         )
-        from noob_cloud.serverless.wake import IDLE_SECONDS, pull_for  # noqa: PLC0415 - as above
+        from noob_cloud.serverless import wake  # noqa: PLC0415 - as above
 
         seconds = context.get_remaining_time_in_millis() / 1000
         limit = event.get("limit_seconds")
+        lease = float(self._environ.get("NOOB_CLOUD_WORKER_LEASE_SECONDS") or wake.LEASE_SECONDS)
         slots = self._slots  # its process starts while the coordinator is looked for
         found = self._deployment
         queue = found.queue(patience=min(_PATIENCE, seconds / 4))
@@ -134,16 +135,19 @@ class WorkerFunction:
             worker_id=self.worker_id,
             tags=self._tags,
             allowed_modules=self._modules,
+            lease_seconds=lease,
+            poll_seconds=wake.POLL_SECONDS,
         )
         try:
-            return pull_for(
+            return wake.pull_for(
                 seconds if limit is None else min(seconds, float(limit)),
                 queue,
                 slots,
                 worker_id=self.worker_id,
                 tags=self._tags,
                 drivers=drivers,
-                idle_seconds=float(event.get("idle_seconds") or IDLE_SECONDS),
+                idle_seconds=float(event.get("idle_seconds") or wake.IDLE_SECONDS),
+                lease_seconds=lease,
             )
         except (AuthenticationError, ForbiddenError):
             self._found = None  # the token may have been changed
