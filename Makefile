@@ -9,13 +9,16 @@ CDK := node_modules/.bin/cdk
 UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed -E '/^ [-+~] |^ *(Resolved|Prepared|Building|Built|Audited) /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo dev test check bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
 demo: $(CORE) ## find things in real pictures with a coordinator and two workers
 	$(BIN)/python -m examples.demo
+
+dev: $(CORE) $(CDK) ## deploy all stacks onto an emulated cloud on this machine
+	$(BIN)/noob-cloud dev
 
 test: $(CORE) $(CDK) ## run the whole test suite
 	@if test -e $(CORE); then \

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
+from noob_cloud.exceptions import NoobCloudError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,7 +32,7 @@ _LIBRARY: Final = ROOT / "layers" / "runtime" / "noob_cloud"
 _REQUIREMENTS: Final = ROOT / "requirements" / "layer.txt"
 
 
-class LayerError(RuntimeError):
+class LayerError(NoobCloudError, RuntimeError):
     """What functions need cannot be installed; the message is the installer's."""
 
 

@@ -19,6 +19,7 @@ import httpx
 from localdev.cdk import Cdk
 from localdev.cloud import ACCOUNT
 from localdev.process import DIE_WITH_PARENT
+from noob_cloud.exceptions import NoobCloudError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,9 +31,11 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 25.0
 _POLL_SECONDS: Final = 0.05
+_MARK: Final = ".noob-cloud-dev"
+"""A file that says that a directory is ours, to be removed."""
 
 
-class LocalCloudError(RuntimeError):
+class LocalCloudError(NoobCloudError, RuntimeError):
     """A part of the local cloud does not do what it should; the message has the end of its log."""
 
 
@@ -113,8 +116,7 @@ class LocalCloud:
         Raises:
             LocalCloudError: one of them does not start.
         """
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.logs.mkdir(parents=True)
+        self._clear()
         try:
             cloud, agent = self._listen(self._port), self._listen(0)
             self.url = f"http://127.0.0.1:{cloud.getsockname()[1]}"
@@ -143,6 +145,17 @@ class LocalCloud:
             self.stop()
             raise
 
+    def _clear(self) -> None:
+        """Begin with an empty directory; one that is not ours is not emptied."""
+        mark = self.directory / _MARK
+        if self.directory.exists() and any(self.directory.iterdir()) and not mark.exists():
+            raise LocalCloudError(
+                f"{self.directory} holds something else; name a directory that is new or empty."
+            )
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.logs.mkdir(parents=True)
+        mark.touch()
+
     def stop(self) -> None:
         """Take everything down: no process of it is left."""
         for _, process in reversed(self._processes):  # the agent first: its tasks use the cloud
@@ -163,11 +176,12 @@ class LocalCloud:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of this cloud."""
+        return self._session().client(service, endpoint_url=self.url)
+
+    def _session(self) -> Any:
         import boto3  # noqa: PLC0415 - heavy
 
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
+        return boto3.Session(
             region_name=self.region,
             aws_access_key_id="testing",
             aws_secret_access_key="testing",  # noqa: S106 - of an emulated cloud
@@ -268,6 +282,29 @@ class LocalCloud:
         """Return the log of a function, a service, `cloud`, `agent` or `cdk`."""
         path = self.logs / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait_for_coordinator(self, name: str = "noob-cloud", *, seconds: float = 120) -> str:
+        """Return the URL of a deployment's coordinator, once it answers.
+
+        Raises:
+            LocalCloudError: that took too long.
+        """
+        ssm, s3 = self.client("ssm"), self.client("s3")
+        found: list[str] = []
+
+        def ready() -> bool:
+            replica = ssm.get_parameter(Name=f"/noob-cloud/{name}/replica")["Parameter"]["Value"]
+            bucket, _, prefix = replica.removeprefix("s3://").partition("/")
+            with suppress(s3.exceptions.NoSuchKey):
+                lease = json.load(s3.get_object(Bucket=bucket, Key=f"{prefix}/lease.json")["Body"])
+                url = str(lease.get("url") or "")
+                if url and not lease.get("released"):
+                    answer = httpx.get(f"{url}/health", trust_env=False)
+                    found.extend([url] if answer.is_success else [])
+            return bool(found)
+
+        self._until(ready, seconds)
+        return found[0]
 
     @property
     def account(self) -> str:
