@@ -58,7 +58,7 @@ def dev(
     command = list(context.args)
     if run != bool(command):
         raise UsageError("--exec and a command belong together: noob-cloud dev --exec -- pytest")
-    local = _local()
+    local = local_cloud()
     settings = dict(_setting(each) for each in setting or [])
     settings["name"] = name
     if project is not None:
@@ -85,7 +85,7 @@ def dev(
         _say("Everything is down.")
 
 
-def _local() -> Any:
+def local_cloud() -> Any:
     """Return `localdev.local` of the checkout that this package is installed from."""
     root = Path(__file__).resolve().parents[4]
     if not (root / "localdev" / "local.py").exists():

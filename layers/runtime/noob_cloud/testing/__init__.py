@@ -46,3 +46,12 @@ class InlineExecutor(Executor):
         except Exception as error:  # noqa: BLE001 - it belongs to whoever reads the future
             future.set_exception(error)
         return future
+
+
+def __getattr__(name: str) -> Any:
+    """Load the pytest fixture when it is asked for: pytest is not always there."""
+    if name == "noob_cloud_stack":
+        from noob_cloud.testing.stack import noob_cloud_stack  # noqa: PLC0415 - see above
+
+        return noob_cloud_stack
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
