@@ -1,4 +1,4 @@
-"""Lambdas come for what waits, climb when they are killed, and end: the emulated cloud runs them."""
+"""Lambdas come for what waits, climb when they are killed, and end, on the emulated cloud."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from coordinator_processes import OWNER, TUBES, coordinator, log, until
-
 from localdev.local import LocalCloud
+
 from noob_cloud.tubes import TubeSource
 
 if TYPE_CHECKING:
