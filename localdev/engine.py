@@ -1,14 +1,15 @@
 """Create, change and delete stacks as CloudFormation does, where moto's engine does not.
 
-moto crashes where a resource cannot be made, and leaves half a stack; it changes only what differs
-in the template, not what refers to it; it forgets what it cannot change; it deletes in any order.
+moto crashes where a resource cannot be made, and leaves half a stack; it makes what is new before
+what has changed, though that may refer to this; it changes only what differs in the template, not
+what refers to it; it forgets what it cannot change; it deletes in any order.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from moto.cloudformation import parsing
@@ -39,6 +40,7 @@ def install() -> None:
     CloudFormationBackend.create_stack = _create_stack  # type: ignore[method-assign]
     CloudFormationBackend.delete_stack = _delete_stack  # type: ignore[method-assign]
     ResourceMap.build_resource_diff = _diff  # type: ignore[method-assign]
+    ResourceMap.update = _change  # type: ignore[method-assign]
     ResourceMap.delete = _delete  # type: ignore[method-assign]
 
 
@@ -82,15 +84,8 @@ def _create(
     logical_id: str, resource_json: Any, resources_map: Any, account_id: str, region_name: str
 ) -> Any:
     """Say which resource cannot be made, and why."""
-    try:
+    with _told("created", logical_id, resource_json):
         return _moto_create(logical_id, resource_json, resources_map, account_id, region_name)
-    except ValidationError:
-        raise
-    except Exception as error:
-        kind = resource_json["Type"]
-        _log.exception("%s %s cannot be created", kind, logical_id)
-        said = f"{kind} {logical_id} cannot be created here: {type(error).__name__}: {error}"
-        raise ValidationError(logical_id, said) from error
 
 
 def _update(
@@ -98,8 +93,46 @@ def _update(
 ) -> Any:
     """Keep a resource that moto has no way to change, instead of forgetting it."""
     before = resources_map[logical_id]
-    changed = _moto_update(logical_id, resource_json, resources_map, account_id, region_name)
+    with _told("updated", logical_id, resource_json):
+        changed = _moto_update(logical_id, resource_json, resources_map, account_id, region_name)
     return before if changed is None else changed
+
+
+@contextmanager
+def _told(doing: str, logical_id: str, resource_json: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError:
+        raise
+    except Exception as error:
+        kind = resource_json["Type"]
+        _log.exception("%s %s cannot be %s", kind, logical_id, doing)
+        said = f"{kind} {logical_id} cannot be {doing} here: {type(error).__name__}: {error}"
+        raise ValidationError(logical_id, said) from error
+
+
+def _change(self: Any, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
+    """Make and change what a new template says, in its order; then delete what it leaves out."""
+    before, made = self._resource_json_map, self._parsed_resources
+    actions = self.build_resource_diff(template, parameters)
+    self._template, self._resource_json_map = template, template["Resources"]
+    if parameters:
+        self.input_parameters = parameters
+    self.load_mapping()
+    self.load_parameters()
+    self.load_conditions()
+    for name in in_order(template["Resources"]):
+        if name in actions["Add"]:
+            _ = self[name]  # moto's way to make one
+        elif name in actions["Modify"]:
+            made[name] = parsing.parse_and_update_resource(
+                name, template["Resources"][name], self, self._account_id, self._region_name
+            )
+    for name in reversed(list(in_order(before))):
+        if name in actions["Remove"] and made.get(name) is not None:
+            if before[name].get("DeletionPolicy") != "Retain":
+                self._delete_resource(made[name], before[name])
+            del made[name]
 
 
 def _diff(

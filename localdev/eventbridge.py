@@ -63,7 +63,8 @@ def _of_s3(account_id: str, bucket: Any, event_name: str, key: Any) -> None:
 
 
 def _send(self: Rule, original_event: Any, transform_input: bool = True) -> None:  # noqa: ARG001, FBT001, FBT002 - moto's signature
-    if self.state == "ENABLED" and self.event_pattern.matches_event(original_event):
+    timed = self.scheduled_expression and not self.event_pattern.get_pattern()
+    if self.state == "ENABLED" and not timed and self.event_pattern.matches_event(original_event):
         event = dict(original_event)
         if not isinstance(event.get("time"), str):
             event["time"] = _now()

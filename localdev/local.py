@@ -79,6 +79,8 @@ class LocalCloud:
         self._agent: httpx.Client | None = None
         self.url = ""
         """Of the emulated cloud: AWS_ENDPOINT_URL."""
+        self.agent_url = ""
+        """Of the agent that runs what is deployed."""
         self.cdk = Cdk(self)
 
     @property
@@ -121,6 +123,7 @@ class LocalCloud:
             cloud, agent = self._listen(self._port), self._listen(0)
             self.url = f"http://127.0.0.1:{cloud.getsockname()[1]}"
             agent_url = f"http://127.0.0.1:{agent.getsockname()[1]}"
+            self.agent_url = agent_url
             self._agent = httpx.Client(base_url=agent_url, timeout=60, trust_env=False)
             common = ["--region", self.region]
             self._spawn("cloud", cloud, ["--agent", agent_url, *common])
