@@ -18,6 +18,7 @@ PARTS = (
     "durability",
     "routing",
     "capacity",
+    "lambda_worker",
     *NATIVE,
 )
 

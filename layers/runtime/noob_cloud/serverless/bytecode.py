@@ -1,0 +1,26 @@
+"""Keep compiled modules where a function may write: its own folders are read-only."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["keep_bytecode"]
+
+
+def keep_bytecode(folder: str | None = None) -> None:
+    """Compile each module once an environment, and not again in every process that runs tasks.
+
+    Layers hold sources alone, so that they can be built for a Python that is not here, with the
+    same bytes each time. Of a snapshot what was compiled is a part.
+
+    Args:
+        folder: of the compiled modules; by default in the environment's temporary folder.
+    """
+    place = folder or str(Path(tempfile.gettempdir()) / "noob-cloud-bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = place
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = place
