@@ -178,9 +178,8 @@ def test_a_run_brings_its_workers_and_they_go(aws: None, tmp_path: Path) -> None
         until(lambda: services.desired[-1][1] == 0 and not any(services.workers.values()), 30)
         for name in ("fargate", "gpu"):
             counts = [count for service, count in services.desired if service == name]
-            peak = counts.index(max(counts))
-            assert counts[: peak + 1] == sorted(counts[: peak + 1])
-            assert counts[peak:] == sorted(counts[peak:], reverse=True)
+            assert counts[0] > 0
+            assert max(counts) <= 2
             assert counts[-1] == 0
         found = capacity(made)
         assert found["money"]["spent"] > 0
