@@ -178,7 +178,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         package = inside.parts[1:-1]
         if not path.is_file() or path.suffix in {".pyc", ".pyi", ".lock"}:
             continue
-        if {"__pycache__", "tests"} & set(package):
+        if {"__pycache__", "tests", "sboms"} & set(package):  # a bill of materials is dated
             continue
         if package[:1] == ("bin",) and path.name not in _PROGRAMS:
             continue

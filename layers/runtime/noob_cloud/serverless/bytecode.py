@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib.util import cache_from_source
 from pathlib import Path
+
+import noob_cloud
 
 __all__ = ["keep_bytecode"]
 
@@ -19,6 +22,8 @@ def keep_bytecode(folder: str | None = None) -> None:
     Args:
         folder: of the compiled modules; by default in the environment's temporary folder.
     """
+    if Path(cache_from_source(noob_cloud.__file__)).exists():
+        return  # compiled where it stands
     place = folder or str(Path(tempfile.gettempdir()) / "noob-cloud-bytecode")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = place
