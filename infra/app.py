@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aws_cdk import App, Tags
+from aws_cdk import App, DefaultStackSynthesizer, Tags
 
 from infra.assets import Assets, AssetsError
 from infra.names import Names
@@ -29,12 +29,14 @@ def compose(app: App, settings: Settings) -> None:
         app,
         names.stack("storage"),
         settings=settings,
+        synthesizer=_synthesizer(),
         description=f"noob-cloud {settings.name}: the bucket and the token",
     )
     coordinator = CoordinatorStack(
         app,
         names.stack("coordinator"),
         settings=settings,
+        synthesizer=_synthesizer(),
         storage=storage,
         archives=assets.coordinator_archives(settings.architecture),
         description=f"noob-cloud {settings.name}: the queue and its API",
@@ -43,6 +45,7 @@ def compose(app: App, settings: Settings) -> None:
         app,
         names.stack("workers"),
         settings=settings,
+        synthesizer=_synthesizer(),
         storage=storage,
         coordinator=coordinator,
         assets=assets,
@@ -53,6 +56,7 @@ def compose(app: App, settings: Settings) -> None:
             app,
             names.stack("gpu"),
             settings=settings,
+            synthesizer=_synthesizer(),
             storage=storage,
             coordinator=coordinator,
             assets=assets,
@@ -62,6 +66,7 @@ def compose(app: App, settings: Settings) -> None:
         app,
         names.stack("events"),
         settings=settings,
+        synthesizer=_synthesizer(),
         storage=storage,
         coordinator=coordinator,
         code=assets.submit(),
@@ -72,11 +77,20 @@ def compose(app: App, settings: Settings) -> None:
         app,
         names.stack("observe"),
         settings=settings,
+        synthesizer=_synthesizer(),
         coordinator=coordinator,
         description=f"noob-cloud {settings.name}: dashboard and alarms",
     )
     for key, value in {"noob-cloud:deployment": settings.name, **settings.tags}.items():
         Tags.of(app).add(key, value)
+
+
+def _synthesizer() -> DefaultStackSynthesizer:
+    """Return what writes a stack, without parameters.
+
+    Whether the account is bootstrapped is checked by the CDK's command line as well.
+    """
+    return DefaultStackSynthesizer(generate_bootstrap_version_rule=False)
 
 
 def main() -> int:

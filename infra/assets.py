@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import sys
 from functools import cached_property
@@ -54,16 +55,21 @@ class Assets:
         """
         folder = self._settings.assets_dir / "layers"
         paths = {kind: folder / f"{kind}-{architecture}.zip" for kind in _KINDS}
-        mark, sources = folder / f"{architecture}.sources", self._sources
-        stale = mark.is_file() and mark.read_text(encoding="utf-8") != sources
-        if stale or not paths[_NEEDED].is_file():
-            builder = self._builder
-            try:
-                builder.build(architecture, python=self._settings.python, out=folder)
-            except builder.BuildError as error:
-                raise AssetsError(str(error)) from error
-            mark.write_text(sources, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # others may synthesize at the same time
+            self._build(architecture, folder, missing=not paths[_NEEDED].is_file())
         return {kind: path for kind, path in paths.items() if path.is_file()}
+
+    def _build(self, architecture: Architecture, folder: Path, *, missing: bool) -> None:
+        mark, sources, builder = folder / f"{architecture}.sources", self._sources, self._builder
+        if not missing and not (mark.is_file() and mark.read_text(encoding="utf-8") != sources):
+            return
+        try:
+            builder.build(architecture, python=self._settings.python, out=folder)
+        except builder.BuildError as error:
+            raise AssetsError(str(error)) from error
+        mark.write_text(sources, encoding="utf-8")
 
     @cached_property
     def _sources(self) -> str:
