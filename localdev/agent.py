@@ -87,7 +87,7 @@ class Agent:
             concurrency=concurrency,
         )
         self.services = Services(
-            folder / "tasks", logs=logs, environment=told, agent=url, gpus=gpus
+            (folder / "tasks").resolve(), logs=logs, environment=told, agent=url, gpus=gpus
         )
         self.calls = Calls(self.functions, refresh=self.refresh, duplicates=duplicates)
         self.sources: dict[str, QueueSource] = {}

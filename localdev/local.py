@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -155,9 +156,14 @@ class LocalCloud:
             raise LocalCloudError(
                 f"{self.directory} holds something else; name a directory that is new or empty."
             )
+        disks = self.directory / "tasks"
+        if disks.is_symlink():
+            shutil.rmtree(disks.readlink(), ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         self.logs.mkdir(parents=True)
         mark.touch()
+        # sockets lie on the tasks' disks, and a socket's path has at most 107 bytes
+        disks.symlink_to(tempfile.mkdtemp(prefix="nc-"))
 
     def stop(self) -> None:
         """Take everything down: no process of it is left."""
@@ -170,6 +176,7 @@ class LocalCloud:
                 process.kill()
                 process.wait()
         self._processes.clear()
+        shutil.rmtree((self.directory / "tasks").resolve(), ignore_errors=True)
         for each in self._sockets:
             each.close()
         self._sockets.clear()

@@ -165,6 +165,8 @@ class Services:
         bad = 0
         while not task.ended and not task.stopping:
             await asyncio.sleep(float(check.get("interval") or 30))
+            if task.ended or task.stopping:
+                return  # its disk may be gone
             if await task.healthy():
                 bad, grace = 0, 0.0
             elif time.monotonic() - task.began > grace and not task.stopping:

@@ -247,7 +247,7 @@ def gpus_of(service: dict[str, Any]) -> int:
 
 def new_id() -> str:
     """Return the id of another task."""
-    return uuid4().hex
+    return uuid4().hex[:12]
 
 
 def python_folder(folder: Path) -> Path:
