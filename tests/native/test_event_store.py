@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import weakref
 from collections import defaultdict
@@ -26,6 +27,11 @@ def bounded(folder: Path, max_events: int = 4) -> Any:
     return core.FastEventStore(
         max_events=max_events, folder=folder, dumps=codec.dumps, loads=codec.loads
     )
+
+
+def files(folder: Path) -> list[str]:
+    """The names of all files in a folder, and in those in it."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
 def test_columns_are_numbered_once():
@@ -65,6 +71,8 @@ def test_what_was_added_is_there_in_its_order():
         (lambda s: s.cid(5), KeyError),
         (lambda _: core.FastEventStore(max_events=0), ValueError),
         (lambda _: core.FastEventStore(max_events=5), ValueError),
+        (lambda _: core.FastEventStore(dumps=codec.dumps), ValueError),
+        (lambda _: core.FastEventStore(loads=codec.loads), ValueError),
     ],
 )
 def test_misuse_is_told(work, error):
@@ -84,10 +92,7 @@ def test_the_least_recently_used_goes_to_a_file_and_comes_back(tmp_path: Path):
     assert store.stats()["spilled"] == 4
     assert store.cid(0).startswith("bafkr4i")
     assert store.cid(3) is None
-    assert sorted(path.name for path in (tmp_path / "spill").iterdir()) == [
-        "epoch-0.events",
-        "epoch-1.events",
-    ]
+    assert files(tmp_path) == ["epoch-0.events", "epoch-1.events"]
     assert store.get(0, value) == [(0, 0), (0, 1)]
     assert store.cid(0) is None
     assert store.cid(2) is not None
@@ -96,6 +101,8 @@ def test_the_least_recently_used_goes_to_a_file_and_comes_back(tmp_path: Path):
     assert store.stats()["resident"] <= 4
     for epoch in range(4):
         assert store.clear(epoch)
+    assert files(tmp_path) == []
+    del store
     assert list((tmp_path / "spill").iterdir()) == []
 
 
@@ -104,7 +111,7 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path):
     value = store.column("a", "value")
     store.add(0, value, "secret")
     store.add(1, value, "x")
-    path = tmp_path / "epoch-0.events"
+    (path,) = tmp_path.rglob("epoch-0.events")
     path.write_bytes(path.read_bytes().replace(b"secret", b"public"))
     with pytest.raises(OSError, match="its BLAKE3 digest differs"):
         store.get(0, value)
@@ -170,6 +177,99 @@ def test_threads_share_it(tmp_path: Path):
     assert sorted(found for _, found in store.values(value)) == [
         (number, index) for number in range(4) for index in range(500)
     ]
+
+
+def test_an_epoch_that_changed_while_it_was_decoded_is_not_put_back_as_it_was(tmp_path: Path):
+    """Whoever decodes a file that was read, added to and written again reads it anew."""
+    busy: list[int] = []
+
+    def loads(data: bytes) -> Any:
+        found = codec.loads(data)
+        if not busy:
+            busy.append(1)
+            store.add(0, value, "new")  # recalls epoch 0 as well
+            store.add(2, value, "two")  # sends it to its file again
+            assert store.cid(0) is not None
+        return found
+
+    store = core.FastEventStore(max_events=1, folder=tmp_path, dumps=codec.dumps, loads=loads)
+    value = store.column("a", "value")
+    store.add(0, value, "old")
+    store.add(1, value, "one")
+
+    assert store.get(0, value) == ["old", "new"]
+    assert len(store) == 4
+
+
+def test_an_epoch_that_began_anew_while_it_was_encoded_keeps_its_events(tmp_path: Path):
+    """What was encoded is not what the epoch holds now: it stays in memory."""
+    busy: list[int] = []
+
+    def dumps(given: Any) -> bytes:
+        if not busy:
+            busy.append(1)
+            store.clear(0)
+            store.add(0, value, "new")
+        return codec.dumps(given)
+
+    store = core.FastEventStore(max_events=1, folder=tmp_path, dumps=dumps, loads=codec.loads)
+    value = store.column("a", "value")
+    store.add(0, value, "old")
+    store.add(1, value, "one")
+
+    assert store.get(0, value) == ["new"]
+    assert store.get(1, value) == ["one"]
+
+
+def test_stores_may_share_a_folder(tmp_path: Path):
+    """Each keeps its files in a folder of its own, and takes it along when it goes."""
+    one, two = bounded(tmp_path, 1), bounded(tmp_path, 1)
+    for store, name in ((one, "one"), (two, "two")):
+        value = store.column("a", "value")
+        store.add(0, value, name)
+        store.add(1, value, name)
+    assert one.get(0, value) == ["one"]
+    del one, store
+    assert two.get(0, value) == ["two"]
+    del two
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_process_leaves_the_files_alone(tmp_path: Path):
+    """It reads what was spilled, is refused when it would write, and removes nothing."""
+    store = bounded(tmp_path, 1)
+    value = store.column("a", "value")
+    store.add(0, value, "zero")
+    store.add(1, value, "one")
+    found, told = os.pipe()
+    child = os.fork()
+    if not child:
+        with os.fdopen(told, "w") as to:
+            try:
+                to.write(str(store.get(0, value)))
+            except OSError as error:
+                to.write(str(error))
+            del store
+        os._exit(0)
+    os.close(told)
+    with os.fdopen(found) as answer:
+        assert f"of process {os.getpid()}" in answer.read()
+    os.waitpid(child, 0)
+    assert store.get(0, value) == ["zero"]
+
+
+@pytest.mark.parametrize("wrong", [((), ()), ((9,), ("x",)), ((0, 0), ("x", "y"))])
+def test_a_codec_that_gives_back_something_else_is_told(tmp_path: Path, wrong: Any):
+    """Nothing is lost: the file stays."""
+    store = core.FastEventStore(
+        max_events=1, folder=tmp_path, dumps=codec.dumps, loads=lambda _: wrong
+    )
+    value = store.column("a", "value")
+    store.add(0, value, "x")
+    store.add(1, value, "y")
+    with pytest.raises(ValueError, match="loads did not give back the 1 events of epoch 0"):
+        store.get(0, value)
+    assert files(tmp_path) == ["epoch-0.events"]
 
 
 steps = st.lists(

@@ -63,10 +63,12 @@ impl FastEventStore {
         dumps: Option<Value>,
         loads: Option<Value>,
     ) -> PyResult<Self> {
-        let codec = dumps.zip(loads);
-        let spill = match (max_events, folder, &codec) {
-            (None, None, None) => None,
-            (Some(1..), Some(folder), Some(_)) => Some(SpillFolder::new(&folder).map_err(refused)?),
+        let (spill, codec) = match (max_events, folder, dumps, loads) {
+            (None, None, None, None) => (None, None),
+            (Some(1..), Some(folder), Some(dumps), Some(loads)) => {
+                let spill = SpillFolder::new(&folder).map_err(refused)?;
+                (Some(spill), Some((dumps, loads)))
+            }
             _ => {
                 return Err(PyValueError::new_err(
                     "max_events, at least 1, goes with a folder for what is over it, dumps and loads",
@@ -297,24 +299,40 @@ impl FastEventStore {
         let Some((_, loads)) = &self.codec else {
             return Ok(());
         };
-        let body = {
+        let (body, known) = {
             let held = self.hold();
-            match &held.spill {
-                Some(spill) if spill.get(epoch).is_some() => spill.read(epoch).map_err(refused)?,
-                _ => return Ok(()),
-            }
+            let Some(spill) = &held.spill else {
+                return Ok(());
+            };
+            let Some(known) = spill.get(epoch) else {
+                return Ok(());
+            };
+            (spill.read(epoch).map_err(refused)?, known)
         };
         let (columns, values): (Vec<u32>, Vec<Value>) = loads
             .bind(py)
             .call1((PyBytes::new(py, &body),))?
             .extract()?;
         let mut held = self.hold();
-        if !held.is_spilled(epoch) {
-            return Ok(()); // another thread was first
+        let Held {
+            spill,
+            columns: number,
+            ..
+        } = &mut *held;
+        let Some(spill) = spill
+            .as_mut()
+            .filter(|spill| spill.get(epoch) == Some(known))
+        else {
+            return Ok(()); // another thread was first; it may have added to it and written it again
+        };
+        let unknown = columns.iter().any(|&column| column as usize >= *number);
+        if unknown || (columns.len(), values.len()) != (known.events, known.events) {
+            return Err(PyValueError::new_err(format!(
+                "loads did not give back the {} events of epoch {epoch} that dumps was given",
+                known.events
+            )));
         }
-        if let Some(spill) = held.spill.as_mut() {
-            spill.remove(epoch).map_err(refused)?;
-        }
+        spill.remove(epoch).map_err(refused)?;
         for (column, value) in columns.into_iter().zip(values) {
             held.store.add(epoch, column, value);
         }
@@ -327,7 +345,7 @@ impl FastEventStore {
             return Ok(());
         };
         loop {
-            let (epoch, changes, columns, values) = {
+            let (epoch, stamp, columns, values) = {
                 let held = self.hold();
                 if held.store.len() <= self.max_events {
                     return Ok(());
@@ -339,14 +357,14 @@ impl FastEventStore {
                     return Ok(());
                 };
                 let (columns, values): (Vec<u32>, Vec<Value>) = pairs(py, slab).into_iter().unzip();
-                (epoch, held.store.changes(epoch), columns, values)
+                (epoch, held.store.stamp(epoch), columns, values)
             };
             let body = dumps.bind(py).call1(((&columns, &values),))?;
             let body: &[u8] = body.extract()?;
             let taken = {
                 let mut held = self.hold();
-                if held.store.changes(epoch) != changes {
-                    continue; // it was added to meanwhile
+                if held.store.stamp(epoch) != stamp {
+                    continue; // it was added to meanwhile, or is another one
                 }
                 if let Some(spill) = held.spill.as_mut() {
                     spill.write(epoch, columns.len(), body).map_err(refused)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -50,6 +51,8 @@ pub enum SpillError {
     Damaged(PathBuf),
     /// No such epoch has been written.
     Unknown(u64),
+    /// The files are those of the process with this number, from which this one was forked.
+    Forked(u32),
 }
 
 impl fmt::Display for SpillError {
@@ -62,28 +65,46 @@ impl fmt::Display for SpillError {
                 path.display()
             ),
             Self::Unknown(epoch) => write!(to, "epoch {epoch} has not been written"),
+            Self::Forked(owner) => write!(
+                to,
+                "the files are of process {owner}; a process that was forked from it needs a store of its own"
+            ),
         }
     }
 }
 
-/// A folder with a file for each epoch that is not in memory.
+/// A folder with a file for each epoch that is not in memory; it goes when this is dropped.
 #[derive(Debug)]
 pub struct SpillFolder {
     folder: PathBuf,
+    /// The process that made it: what is forked from it leaves the files alone.
+    owner: u32,
     files: HashMap<u64, Spilled>,
     events: usize,
     bytes: usize,
 }
 
 impl SpillFolder {
-    /// Use a folder, which is made where it is missing. What is in it already is left alone.
+    /// Make a folder of its own within `within`, which is made where it is missing.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn new(folder: &Path) -> Result<Self, SpillError> {
-        fs::create_dir_all(folder).map_err(|error| SpillError::Io(folder.to_path_buf(), error))?;
+    pub fn new(within: &Path) -> Result<Self, SpillError> {
+        fs::create_dir_all(within).map_err(|error| SpillError::Io(within.to_path_buf(), error))?;
+        let owner = process::id();
+        let mut number = 0_u64;
+        let folder = loop {
+            let folder = within.join(format!("store-{owner}-{number}"));
+            match fs::create_dir(&folder) {
+                Ok(()) => break folder,
+                // of another store, or left by a process that was killed
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(SpillError::Io(folder, error)),
+            }
+        };
         Ok(Self {
-            folder: folder.to_path_buf(),
+            folder,
+            owner,
             files: HashMap::new(),
             events: 0,
             bytes: 0,
@@ -95,6 +116,9 @@ impl SpillFolder {
     /// # Errors
     /// It cannot be written; the file that was there stays.
     pub fn write(&mut self, epoch: u64, events: usize, body: &[u8]) -> Result<Spilled, SpillError> {
+        if process::id() != self.owner {
+            return Err(SpillError::Forked(self.owner));
+        }
         let header = SpillHeader {
             magic: MAGIC,
             version: 1,
@@ -136,7 +160,7 @@ impl SpillFolder {
         Ok(data.split_off(HEAD_SIZE))
     }
 
-    /// Delete an epoch's file, if there is one.
+    /// Delete an epoch's file, if there is one; a process that was forked only forgets it.
     ///
     /// # Errors
     /// It cannot be deleted.
@@ -144,8 +168,10 @@ impl SpillFolder {
         if self.forget(epoch).is_none() {
             return Ok(false);
         }
-        let path = self.path(epoch);
-        fs::remove_file(&path).map_err(|error| SpillError::Io(path, error))?;
+        if process::id() == self.owner {
+            let path = self.path(epoch);
+            fs::remove_file(&path).map_err(|error| SpillError::Io(path, error))?;
+        }
         Ok(true)
     }
 
@@ -179,8 +205,19 @@ impl SpillFolder {
         Some(known)
     }
 
-    fn path(&self, epoch: u64) -> PathBuf {
+    /// Where an epoch's file is, or would be.
+    #[must_use]
+    pub fn path(&self, epoch: u64) -> PathBuf {
         self.folder.join(format!("epoch-{epoch}.events"))
+    }
+}
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        if process::id() == self.owner {
+            // nobody is left to be told that it cannot be removed
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
@@ -212,7 +249,41 @@ mod tests {
         assert!(spill.remove(3).unwrap());
         assert!(!spill.remove(3).unwrap());
         assert!(matches!(spill.read(3), Err(SpillError::Unknown(3))));
+        drop(spill);
         assert_eq!(fs::read_dir(&at).unwrap().count(), 0);
+        fs::remove_dir_all(at).unwrap();
+    }
+
+    #[test]
+    fn two_stores_in_one_folder_keep_apart_and_each_takes_its_files_along() {
+        let at = folder("apart");
+        let (mut one, mut two) = (
+            SpillFolder::new(&at).unwrap(),
+            SpillFolder::new(&at).unwrap(),
+        );
+        one.write(7, 1, b"one").unwrap();
+        two.write(7, 1, b"two").unwrap();
+        assert_eq!(one.read(7).unwrap(), b"one");
+        drop(one);
+        assert_eq!(two.read(7).unwrap(), b"two");
+        drop(two);
+        fs::remove_dir(at).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_was_forked_leaves_the_files_alone() {
+        let at = folder("forked");
+        let mut spill = SpillFolder::new(&at).unwrap();
+        spill.write(1, 1, b"body").unwrap();
+        let (path, owner) = (spill.path(1), spill.owner);
+        spill.owner += 1; // as the other process sees it
+        assert_eq!(spill.read(1).unwrap(), b"body");
+        assert!(
+            matches!(spill.write(2, 1, b"x"), Err(SpillError::Forked(found)) if found != owner)
+        );
+        assert!(spill.remove(1).unwrap());
+        drop(spill);
+        assert!(fs::metadata(path).unwrap().is_file());
         fs::remove_dir_all(at).unwrap();
     }
 
@@ -221,7 +292,7 @@ mod tests {
         let at = folder("changed");
         let mut spill = SpillFolder::new(&at).unwrap();
         spill.write(1, 1, b"body").unwrap();
-        let path = at.join("epoch-1.events");
+        let path = spill.path(1);
         let mut data = fs::read(&path).unwrap();
         data[HEAD_SIZE] ^= 1;
         fs::write(&path, &data).unwrap();

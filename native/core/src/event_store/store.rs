@@ -13,7 +13,8 @@ const NONE: usize = usize::MAX;
 struct Entry<T> {
     epoch: u64,
     slab: Slab<T>,
-    changes: u64,
+    /// Of its last change.
+    stamp: u64,
     /// Neighbours by how recently they were used.
     older: usize,
     newer: usize,
@@ -33,6 +34,9 @@ pub struct EventStore<T> {
     newest: usize,
     oldest: usize,
     events: usize,
+    /// The last stamp that was given: it only grows, so that an epoch that was taken out and came
+    /// back is known for another one.
+    stamp: u64,
 }
 
 impl<T> Default for EventStore<T> {
@@ -46,6 +50,7 @@ impl<T> Default for EventStore<T> {
             newest: NONE,
             oldest: NONE,
             events: 0,
+            stamp: 0,
         }
     }
 }
@@ -74,8 +79,9 @@ impl<T> EventStore<T> {
     /// Add an event. The column must be one of `column`'s.
     pub fn add(&mut self, epoch: u64, column: u32, value: T) {
         let place = self.touch(epoch);
+        self.stamp += 1;
         let entry = &mut self.entries[place];
-        entry.changes += 1;
+        entry.stamp = self.stamp;
         entry.slab.push(column, value);
         self.events += 1;
     }
@@ -83,8 +89,9 @@ impl<T> EventStore<T> {
     /// Add many events of one epoch and column.
     pub fn extend(&mut self, epoch: u64, column: u32, values: impl Iterator<Item = T>) {
         let place = self.touch(epoch);
+        self.stamp += 1;
         let entry = &mut self.entries[place];
-        entry.changes += 1;
+        entry.stamp = self.stamp;
         self.events += entry.slab.extend(column, values);
     }
 
@@ -103,12 +110,12 @@ impl<T> EventStore<T> {
             .map(|&place| &self.entries[place].slab)
     }
 
-    /// How often an epoch was added to.
+    /// A number that an epoch has from one change to the next, and no epoch ever again.
     #[must_use]
-    pub fn changes(&self, epoch: u64) -> Option<u64> {
+    pub fn stamp(&self, epoch: u64) -> Option<u64> {
         self.places
             .get(&epoch)
-            .map(|&place| self.entries[place].changes)
+            .map(|&place| self.entries[place].stamp)
     }
 
     /// Take an epoch out.
@@ -167,7 +174,7 @@ impl<T> EventStore<T> {
         let entry = Entry {
             epoch,
             slab: Slab::default(),
-            changes: 0,
+            stamp: 0,
             older: NONE,
             newer: NONE,
         };
@@ -249,6 +256,20 @@ mod tests {
         store.add(7, 0, 'y');
         assert_eq!(store.coldest(), Some(5));
         assert_eq!((store.len(), store.epochs()), (3, vec![5, 7]));
+    }
+
+    #[test]
+    fn an_epoch_that_was_taken_out_and_came_back_is_another_one() {
+        let mut store = EventStore::default();
+        store.add(1, 0, 'x');
+        let before = store.stamp(1);
+        store.take(1);
+        assert_eq!(store.stamp(1), None);
+        store.add(1, 0, 'y');
+        assert_ne!(store.stamp(1), before);
+        let added = store.stamp(1);
+        store.extend(1, 0, ['z'].into_iter());
+        assert_ne!(store.stamp(1), added);
     }
 
     #[derive(Clone, Debug)]
