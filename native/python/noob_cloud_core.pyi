@@ -25,8 +25,8 @@ class FastScheduler:
         limit: epochs in flight at once, subepochs included.
 
     Raises:
-        graphlib.CycleError: nodes wait for each other; its second argument is the cycle, the first
-            node again at its end.
+        graphlib.CycleError: nodes wait for each other, or a map for its own items; its second
+            argument is the cycle, the first node again at its end.
         KeyError, ValueError: a node is not there, or there twice; an edge jumps into another map.
         OverflowError: there are more than 2^26 nodes, 2^31 edges, 2^24 items of a map, or `limit`
             epochs.
@@ -82,7 +82,10 @@ class FastScheduler:
         """
 
     def done(self, epoch: int, nodes: Iterable[Any], /) -> None:
-        """Note that nodes that were handed out have ended, with all their signals."""
+        """Note that nodes that were handed out have ended, with all their signals.
+
+        Not of a map, which `expand` ends: ValueError.
+        """
 
     def done_and_ready(self, epoch: int, nodes: Iterable[Any], limit: int = ..., /) -> list[Any]:
         """`done`, then `get_ready`, in one call."""
@@ -104,12 +107,16 @@ class FastEventStore:
 
     Args:
         max_events: events in memory; over it whole epochs go to files. None: no bound.
-        folder: for the files; it is made where it is missing.
+        folder: for the files, which lie in a folder of the store's own in it and go with the store.
+            It is made where it is missing. What a process that was killed left there stays.
         dumps: makes bytes of a tuple (columns, values), as `noob_cloud.codec.dumps` does.
         loads: its inverse.
 
     Raises:
-        OSError: a file cannot be written or read, or is not the one that was written.
+        OSError: a file cannot be written or read, or is not the one that was written; or this
+            process was forked from the store's and would write one.
+        ValueError: only some of the four are given, or `loads` does not give back what `dumps`
+            was given.
     """
 
     def __new__(

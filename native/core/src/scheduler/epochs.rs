@@ -31,7 +31,8 @@ impl Scheduler {
     /// that there are no maps. At most `limit` epochs are in flight, subepochs included.
     ///
     /// # Errors
-    /// The graph has a cycle, or `around` does not fit it.
+    /// The graph has a cycle, or would have one with an edge from each map to the nodes that run for
+    /// its items; or `around` does not fit it.
     pub fn new(graph: Arc<Graph>, around: Vec<u32>, limit: usize) -> Result<Self, SchedulerError> {
         graph.topological_sort()?;
         let around = if around.is_empty() {
@@ -40,6 +41,7 @@ impl Scheduler {
             around
         };
         let scopes = Scopes::new(&graph, around)?;
+        scopes.check_order(&graph)?;
         let fresh = scopes
             .members(NO_SCOPE)
             .iter()
@@ -186,8 +188,37 @@ impl Scheduler {
     /// Note that nodes that were handed out have ended with all their signals.
     ///
     /// # Errors
-    /// One was not handed out or has ended; those before it are noted.
+    /// One was not handed out or has ended; those before it are noted. One is a map, which `expand`
+    /// ends: then none is.
     pub fn done(&mut self, epoch: u64, nodes: &[u32]) -> Result<(), SchedulerError> {
+        if self.scopes.any
+            && let Some(&map) = nodes.iter().find(|&&node| self.scopes.is_map(node))
+        {
+            return Err(SchedulerError::IsMap(map));
+        }
+        self.end(epoch, nodes)
+    }
+
+    /// Note that nodes ended without a signal: what waits for them in their epoch never runs.
+    ///
+    /// Who gathers their subepoch does not wait for it any more. A node need not have been handed
+    /// out.
+    ///
+    /// # Errors
+    /// One has ended already; those before it are noted.
+    pub fn expire(&mut self, epoch: u64, nodes: &[u32]) -> Result<(), SchedulerError> {
+        for &node in nodes {
+            if matches!(self.state(epoch, node)?, ENDED | LAPSED) {
+                return Err(SchedulerError::NotRunning { epoch, node });
+            }
+            self.lapse(vec![(epoch, node)]);
+        }
+        Ok(())
+    }
+
+    // ---- inside
+
+    pub(super) fn end(&mut self, epoch: u64, nodes: &[u32]) -> Result<(), SchedulerError> {
         let Self {
             graph,
             scopes,
@@ -223,25 +254,6 @@ impl Scheduler {
         self.tidy(epoch);
         told
     }
-
-    /// Note that nodes ended without a signal: what waits for them in their epoch never runs.
-    ///
-    /// Who gathers their subepoch does not wait for it any more. A node need not have been handed
-    /// out.
-    ///
-    /// # Errors
-    /// One has ended already; those before it are noted.
-    pub fn expire(&mut self, epoch: u64, nodes: &[u32]) -> Result<(), SchedulerError> {
-        for &node in nodes {
-            if matches!(self.state(epoch, node)?, ENDED | LAPSED) {
-                return Err(SchedulerError::NotRunning { epoch, node });
-            }
-            self.lapse(vec![(epoch, node)]);
-        }
-        Ok(())
-    }
-
-    // ---- inside
 
     pub(super) fn check_room(&self, more: usize) -> Result<(), SchedulerError> {
         if self.epochs.len() + more > self.limit {

@@ -28,6 +28,8 @@ pub enum SchedulerError {
         /// The node.
         node: u32,
     },
+    /// The node is a map: it ends when `expand` is told how many items it has.
+    IsMap(u32),
     /// The node opens no subepochs: nothing is in its scope.
     NoMap(u32),
     /// A map has more than `MAX_ITEMS` items.

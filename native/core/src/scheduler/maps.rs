@@ -18,7 +18,7 @@ impl Scheduler {
         if items > MAX_ITEMS {
             return Err(SchedulerError::TooManyItems(items));
         }
-        if map >= self.graph.nodes() || self.scopes.members(map).is_empty() {
+        if !self.scopes.is_map(map) {
             return Err(SchedulerError::NoMap(map));
         }
         if self.state(epoch, map)? != RUNNING {
@@ -47,7 +47,7 @@ impl Scheduler {
         for child in children.clone() {
             self.announce(child);
         }
-        self.done(epoch, &[map])?;
+        self.end(epoch, &[map])?;
         if !lapsed.is_empty() {
             let all = children.flat_map(|child| lapsed.iter().map(move |&node| (child, node)));
             self.lapse(all.collect());

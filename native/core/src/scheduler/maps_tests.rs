@@ -53,6 +53,32 @@ fn a_map_opens_subepochs_and_a_gather_waits_for_all() {
 }
 
 #[test]
+fn a_map_ends_by_saying_how_many_items_it_has() {
+    let mut scheduler = mapped();
+    scheduler.add_epoch(0).unwrap();
+    ready(&mut scheduler, 0);
+    scheduler.done(0, &[0]).unwrap();
+    assert_eq!(ready(&mut scheduler, 0), [1, 5]);
+    let refused = Err(SchedulerError::IsMap(1));
+    assert_eq!(scheduler.done(0, &[5, 1]), refused);
+    scheduler.expand(0, 1, 0).unwrap();
+    scheduler.done(0, &[5]).unwrap();
+    assert_eq!(ready(&mut scheduler, 0), [3]);
+}
+
+#[test]
+fn a_map_that_waits_for_its_own_items_is_refused() {
+    // 1 runs for each item of 0; 0 waits for it, through 2
+    let graph = Arc::new(Graph::new(3, &[(1, 2), (2, 0)]).unwrap());
+    let made = Scheduler::new(graph, vec![NONE, 0, NONE], 10);
+    let Err(SchedulerError::Graph(GraphError::Cycle(mut nodes))) = made else {
+        panic!("{made:?}");
+    };
+    nodes.sort_unstable();
+    assert_eq!(nodes, [0, 1, 2]);
+}
+
+#[test]
 fn a_map_of_nothing_is_gathered_at_once() {
     let mut scheduler = mapped();
     scheduler.add_epoch(0).unwrap();

@@ -30,6 +30,8 @@ pub struct Scopes {
     pub(super) incoming: Vec<Vec<(u32, u32)>>,
     /// For each map: nodes outside that wait for one inside, once an edge.
     pub(super) outgoing: Vec<Vec<u32>>,
+    /// Whether there are maps at all.
+    pub(super) any: bool,
 }
 
 impl Scopes {
@@ -50,7 +52,9 @@ impl Scopes {
         if let Some(&map) = of.iter().find(|&&map| map != NO_SCOPE && map >= nodes) {
             return Err(GraphError::NoSuchNode { node: map, nodes });
         }
+        let any = of.iter().any(|&map| map != NO_SCOPE);
         let mut made = Self {
+            any,
             places: of.into_iter().map(|map| (map, 0)).collect(),
             members: vec![Vec::new(); size + 1],
             incoming: vec![Vec::new(); size],
@@ -99,6 +103,13 @@ impl Scopes {
         &self.members[slot(map, self.places.len())]
     }
 
+    /// Whether nodes run for the items of this one.
+    pub(super) fn is_map(&self, node: u32) -> bool {
+        self.members
+            .get(node as usize)
+            .is_some_and(|members| (node as usize) < self.places.len() && !members.is_empty())
+    }
+
     /// How the end of `from` reaches `to`; None if it cannot.
     pub(super) fn way(&self, from: u32, to: u32) -> Option<Way> {
         let (inner, outer) = (self.of(from), self.of(to));
@@ -116,6 +127,20 @@ impl Scopes {
             }
         }
         None
+    }
+
+    /// Refuse a map that waits for what runs for its own items.
+    pub(super) fn check_order(&self, graph: &Graph) -> Result<(), GraphError> {
+        if !self.any {
+            return Ok(());
+        }
+        let mut edges = Vec::with_capacity(graph.edges() + self.places.len());
+        for node in 0..graph.nodes() {
+            edges.extend(graph.successors(node).iter().map(|&to| (node, to)));
+            edges.extend(self.members[node as usize].iter().map(|&item| (node, item)));
+        }
+        Graph::new(graph.nodes(), &edges)?.topological_sort()?;
+        Ok(())
     }
 
     fn check_ends(&self, node: u32) -> Result<(), GraphError> {

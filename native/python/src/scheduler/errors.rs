@@ -64,6 +64,10 @@ pub fn scheduler_error(py: Python<'_>, names: &Names, error: SchedulerError) -> 
             "node {} of epoch {epoch} has not been handed out, or has ended already",
             names.text(py, node)
         )),
+        SchedulerError::IsMap(node) => PyValueError::new_err(format!(
+            "node {0} is a map: expand(epoch, {0}, items) ends it, also one of no items",
+            names.text(py, node)
+        )),
         SchedulerError::NoMap(node) => PyValueError::new_err(format!(
             "node {} is no map: nothing is in its scope",
             names.text(py, node)
