@@ -240,6 +240,13 @@ impl Scheduler {
             };
             slab.states[local as usize] = ENDED;
             slab.open -= 1;
+            if !scopes.any {
+                // without maps a node's place is its number
+                for &to in graph.successors(node) {
+                    slab.less(to);
+                }
+                continue;
+            }
             for &to in graph.successors(node) {
                 match scopes.local(slab.map, to) {
                     Some(local) => slab.less(local),

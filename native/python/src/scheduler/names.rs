@@ -1,6 +1,7 @@
 //! What the nodes of a graph are called.
 
 use pyo3::exceptions::{PyKeyError, PyOverflowError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 
@@ -68,10 +69,25 @@ impl Names {
 
     /// The number of a node.
     pub fn number(&self, node: &Bound<'_, PyAny>) -> PyResult<u32> {
+        if self.numbers.is_none()
+            && let Some(number) = self.own(node)
+        {
+            return Ok(number);
+        }
         match self.places[self.seek(node.as_ptr() as usize)] {
             NONE => self.number_of_equal(node),
             number => Ok(number),
         }
+    }
+
+    fn own(&self, node: &Bound<'_, PyAny>) -> Option<u32> {
+        // SAFETY: `node` is a live object; what is no integer is an error that is looked for.
+        let number = unsafe { ffi::PyLong_AsUnsignedLongLong(node.as_ptr()) };
+        if number < self.labels.len() as u64 {
+            return u32::try_from(number).ok();
+        }
+        drop(PyErr::take(node.py()));
+        None
     }
 
     fn number_of_equal(&self, node: &Bound<'_, PyAny>) -> PyResult<u32> {
