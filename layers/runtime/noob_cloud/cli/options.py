@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from noob_cloud.cli.errors import UsageError
 from noob_cloud.cli.screen import screen
 
 
@@ -61,16 +62,24 @@ Inputs = Annotated[
 ]
 
 
-class Said(str):
-    """An option's value that stands on the command line, not in a variable."""
+def _rival(context: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
+    """One of two options that say where: the one on the command line goes before a variable.
 
-    __slots__ = ()
+    Options are processed with those on the command line first.
 
+    Raises:
+        UsageError: both stand on the command line.
+    """
 
-def _said(context: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
-    source = context.get_parameter_source(param.name or "")
-    said = value is not None and source is not None and source.name == "COMMANDLINE"
-    return Said(value) if said else value
+    def typed(option: str) -> bool:
+        source = context.get_parameter_source(option)
+        return source is not None and source.name == "COMMANDLINE"
+
+    if value is None or not typed("coordinator" if param.name == "deployment" else "deployment"):
+        return value
+    if typed(param.name or ""):
+        raise UsageError("--deployment and --coordinator exclude each other: say one")
+    return None
 
 
 Coordinator = Annotated[
@@ -80,7 +89,7 @@ Coordinator = Annotated[
         metavar="URL",
         envvar="NOOB_CLOUD_COORDINATOR",
         help="URL of a coordinator.",
-        callback=_said,
+        callback=_rival,
     ),
 ]
 Deployment = Annotated[
@@ -90,7 +99,7 @@ Deployment = Annotated[
         metavar="NAME",
         envvar="NOOB_CLOUD_DEPLOYMENT",
         help="Name of a deployed kit, in place of a coordinator's URL.",
-        callback=_said,
+        callback=_rival,
     ),
 ]
 QueueFile = Annotated[

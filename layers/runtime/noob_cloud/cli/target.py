@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.cli.errors import UsageError
-from noob_cloud.cli.options import Said
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -79,20 +78,12 @@ def open_target(
 
 
 def locate(coordinator: str | None, token: str | None, deployment: str | None) -> Deployment:
-    """Find the deployed kit, or the coordinator, that the options name.
-
-    What stands on the command line goes before what a variable says.
+    """Find the deployed kit, or the coordinator where none is named.
 
     Raises:
-        UsageError: neither is given, or both are.
+        UsageError: neither is given.
         DeploymentNotFoundError: nothing of this name is deployed.
     """
-    if deployment is not None and coordinator is not None:
-        said = isinstance(deployment, Said)
-        if said and isinstance(coordinator, Said):
-            raise UsageError("--deployment and --coordinator exclude each other: say one")
-        if not said and isinstance(coordinator, Said):
-            deployment = None
     if deployment is None and coordinator is None:
         raise UsageError(
             "Say where: --deployment NAME, --coordinator URL (or NOOB_CLOUD_COORDINATOR), or"
