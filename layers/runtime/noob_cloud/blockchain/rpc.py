@@ -1,0 +1,435 @@
+"""Ask nodes over JSON-RPC, and believe none of them more than it deserves.
+
+An answer is bounded in size and in time, has to be for the question that was asked, and comes from
+a node that has shown that it is of the right chain. Where a node fails the next one is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from noob_cloud.blockchain.errors import (
+    ConfigError,
+    DisagreementError,
+    RpcAnswerError,
+    RpcError,
+    WrongChainError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import httpx
+
+    from noob_cloud.blockchain.config import BlockchainConfig
+
+__all__ = ["Endpoint", "HttpEndpoint", "Rpc", "shown"]
+
+Call = tuple[str, "Sequence[Any]"]
+"""A method and its parameters."""
+_REST: Final = 15.0
+"""Seconds that a node which failed is passed over, while another one answers."""
+_METHOD_MISSING: Final = -32601
+_LIMITED: Final = frozenset((-32005, 429))
+"""Codes of nodes that want to be asked less."""
+
+
+class _Refusal(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+    data: Any = None
+
+
+class _Answer(msgspec.Struct):
+    id: int | str | None = None
+    result: Any = None
+    error: _Refusal | None = None
+
+
+class Endpoint(Protocol):
+    """One node."""
+
+    name: str
+    """What it is called in messages: nothing secret."""
+
+    def post(self, body: bytes) -> bytes:
+        """Return the node's answer to a request, both as JSON.
+
+        Raises:
+            RpcError: it could not be had.
+        """
+
+
+def shown(url: str) -> str:
+    """Return an address without what may be a key in it."""
+    parts = urlsplit(url)
+    host = parts.hostname or "?"
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}"
+
+
+class HttpEndpoint:
+    """A node behind HTTP.
+
+    Args:
+        url: its address; nothing but scheme, host and port is ever shown of it.
+        timeout: seconds that a request may take as a whole.
+        max_bytes: the longest answer that is read.
+    """
+
+    def __init__(self, url: str, *, timeout: float, max_bytes: int) -> None:
+        self._url = url
+        self.name = shown(url)
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._http: httpx.Client | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"HttpEndpoint({self.name!r})"
+
+    def _client(self) -> httpx.Client:
+        import httpx  # noqa: PLC0415 - costs a tenth of a second
+
+        with self._lock:
+            if self._http is None:
+                self._http = httpx.Client(
+                    timeout=self._timeout,
+                    limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+                    headers={"content-type": "application/json"},
+                )
+            return self._http
+
+    def post(self, body: bytes) -> bytes:
+        """Return the node's answer.
+
+        Raises:
+            RpcError: it cannot be reached, is too slow, says too much, or answers an error of HTTP.
+        """
+        import httpx  # noqa: PLC0415 - see above
+
+        ends = time.monotonic() + self._timeout
+        parts: list[bytes] = []
+        size = 0
+        try:
+            with self._client().stream("POST", self._url, content=body) as reply:
+                for part in reply.iter_bytes():
+                    size += len(part)
+                    if size > self._max_bytes:
+                        raise RpcError(
+                            f"{self.name} answers with more than {self._max_bytes:,} bytes: ask for"
+                            " less at once, or raise max_answer_bytes.",
+                            endpoint=self.name,
+                            too_large=True,
+                        )
+                    if time.monotonic() > ends:
+                        raise self._slow()
+                    parts.append(part)
+        except httpx.TimeoutException as error:
+            raise self._slow() from error
+        except httpx.HTTPError as error:
+            # the error's own words may hold the address, and so a key
+            raise RpcError(
+                f"{self.name} cannot be reached: {type(error).__name__}.", endpoint=self.name
+            ) from None
+        answer = b"".join(parts)
+        if reply.status_code >= 400 and not answer.lstrip().startswith((b"{", b"[")):  # noqa: PLR2004 HTTP
+            raise RpcError(
+                f"{self.name} answers HTTP {reply.status_code}.",
+                endpoint=self.name,
+                status=reply.status_code,
+            )
+        return answer
+
+    def _slow(self) -> RpcError:
+        return RpcError(
+            f"{self.name} has not answered within {self._timeout:g} s (rpc_timeout).",
+            endpoint=self.name,
+            slow=True,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            client, self._http = self._http, None
+        if client is not None:
+            client.close()
+
+
+class Rpc:
+    """The nodes of one chain, as one. Threads may share it.
+
+    Args:
+        endpoints: the nodes, the preferred one first.
+        chain_id: what each has to be of.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], chain_id: int) -> None:
+        if not endpoints:
+            raise ConfigError("No node is named: set rpc_url to the address of one.")
+        self.endpoints = tuple(endpoints)
+        self.chain_id = chain_id
+        self.requests = 0
+        """How many requests were sent: a batch is one."""
+        self._proven: set[Endpoint] = set()
+        self._resting: dict[Endpoint, float] = {}
+        self._ids = count(1)
+
+    @classmethod
+    def of(cls, config: BlockchainConfig) -> Self:
+        """Return the nodes of the settings."""
+        return cls(
+            [
+                HttpEndpoint(url, timeout=config.rpc_timeout, max_bytes=config.max_answer_bytes)
+                for url in config.urls
+            ],
+            config.chain_id,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        for endpoint in self.endpoints:
+            close = getattr(endpoint, "close", None)
+            if close is not None:
+                close()
+
+    # ---- asking
+
+    def call(self, method: str, *params: Any) -> Any:
+        """Return what a node answers, as it wrote it: numbers are `0x` strings.
+
+        Raises:
+            RpcAnswerError: the node refuses the call.
+            RpcError: no node answers as it must.
+        """
+        return self.call_many([(method, params)])[0]
+
+    def call_many(self, calls: Sequence[Call], *, errors: bool = False) -> list[Any]:
+        """Ask for several things in one request.
+
+        Args:
+            calls: methods and their parameters.
+            errors: return an `RpcAnswerError` in its place, rather than raise the first.
+
+        Raises:
+            RpcAnswerError: the node refuses a call, and `errors` is false.
+            RpcError: no node answers as it must.
+        """
+        if not calls:
+            return []
+        answers: list[Any] = self._anywhere(lambda endpoint: self.ask(endpoint, calls))
+        if not errors:
+            for answer in answers:
+                if isinstance(answer, RpcAnswerError):
+                    raise answer
+        return answers
+
+    def raw(self, method: str, *params: Any) -> bytes:
+        """Return a node's answer undecoded, for whoever decodes it faster.
+
+        The caller checks `error` in it.
+
+        Raises:
+            RpcError: no node answers.
+        """
+        body = _encode([self._request(method, params)], batch=False)
+        answer: bytes = self._anywhere(lambda endpoint: self._post(endpoint, body))
+        return answer
+
+    def _anywhere(self, ask: Any) -> Any:
+        """Ask one node after the other; those that failed lately come last."""
+        now = time.monotonic()
+        order = sorted(self.endpoints, key=lambda each: self._resting.get(each, 0.0) > now)
+        failed: list[RpcError] = []
+        for endpoint in order:
+            try:
+                self.prove(endpoint)
+                found = ask(endpoint)
+            except WrongChainError:
+                raise
+            except RpcError as error:
+                self._resting[endpoint] = time.monotonic() + _REST
+                failed.append(error)
+                continue
+            self._resting.pop(endpoint, None)
+            return found
+        if len(failed) == 1:
+            raise failed[0]
+        told = " ".join(str(error) for error in failed)
+        raise RpcError(
+            f"None of {len(failed)} nodes answers. {told}",
+            too_large=any(getattr(error, "too_large", False) for error in failed),
+        )
+
+    def prove(self, endpoint: Endpoint) -> None:
+        """Let a node show, once, that it is of the right chain.
+
+        Raises:
+            WrongChainError: it is of another one.
+        """
+        if endpoint in self._proven:
+            return
+        found = self.ask(endpoint, [("eth_chainId", ())])[0]
+        if isinstance(found, RpcAnswerError):
+            raise RpcError(f"{endpoint.name} does not say which chain it is of: {found}")
+        if quantity(found, endpoint.name) != self.chain_id:
+            raise WrongChainError(
+                f"{endpoint.name} is a node of chain {int(found, 16)}; chain_id says"
+                f" {self.chain_id}. Nothing was sent to it.",
+                endpoint=endpoint.name,
+                expected=self.chain_id,
+                found=int(found, 16),
+            )
+        self._proven.add(endpoint)
+
+    def ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
+        """Ask one node; refusals stand in their places as `RpcAnswerError`.
+
+        Raises:
+            RpcError: its answer is not one to the question.
+        """
+        requests = [self._request(method, params) for method, params in calls]
+        body = self._post(endpoint, _encode(requests, batch=len(requests) > 1))
+        try:
+            many = body.lstrip().startswith(b"[")
+            answers = (
+                msgspec.json.decode(body, type=list[_Answer])
+                if many
+                else [msgspec.json.decode(body, type=_Answer)]
+            )
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RpcError(
+                f"{endpoint.name} answers what is no JSON-RPC: {body[:60]!r}",
+                endpoint=endpoint.name,
+            ) from error
+        if not many and len(requests) > 1 and answers[0].error is not None:
+            raise RpcError(
+                f"{endpoint.name} refuses {len(requests)} calls at once:"
+                f" {answers[0].error.message[:200]}",
+                endpoint=endpoint.name,
+            )
+        by_id = {str(answer.id): answer for answer in answers}
+        found = []
+        for request in requests:
+            answer = by_id.get(str(request["id"]))
+            if answer is None and len(requests) == len(answers) == 1 and answers[0].error:
+                answer = answers[0]
+            if answer is None:
+                raise RpcError(
+                    f"{endpoint.name} does not answer {request['method']}.", endpoint=endpoint.name
+                )
+            if answer.error is not None and answer.error.code in _LIMITED:
+                raise RpcError(
+                    f"{endpoint.name} is asked too much: {answer.error.message[:200]}",
+                    endpoint=endpoint.name,
+                )
+            found.append(
+                answer.result
+                if answer.error is None
+                else _refusal(endpoint.name, request["method"], answer.error)
+            )
+        return found
+
+    def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
+
+    def _post(self, endpoint: Endpoint, body: bytes) -> bytes:
+        self.requests += 1
+        return endpoint.post(body)
+
+    # ---- agreement
+
+    def agreed_hash(self, number: int, expected: str, agreement: int) -> None:
+        """Ask nodes for a block's hash until so many name the expected one.
+
+        Raises:
+            DisagreementError: a node names another.
+            RpcError: too few answer.
+        """
+        agreeing: list[str] = []
+        said: dict[str, str] = {}
+        for endpoint in self.endpoints:
+            if len(agreeing) >= agreement:
+                return
+            try:
+                self.prove(endpoint)
+                block = self.ask(endpoint, [("eth_getBlockByNumber", (hex(number), False))])[0]
+            except RpcError:
+                continue
+            if not isinstance(block, dict):
+                continue  # it lags behind
+            if str(block.get("hash", "")).lower() != expected.lower():
+                said[endpoint.name] = str(block.get("hash"))[:80]
+                continue
+            agreeing.append(endpoint.name)
+        if len(agreeing) >= agreement:
+            return
+        if said:
+            other, found = next(iter(said.items()))
+            raise DisagreementError(
+                f"Nodes disagree on block {number}: {expected} by a receipt, {found} by {other}."
+                " Wait for more confirmations, or take out the node that is wrong.",
+                block=number,
+                expected=expected,
+                said=said,
+            )
+        raise RpcError(
+            f"{len(agreeing)} of {agreement} nodes that have to agree on block {number} answer.",
+            block=number,
+        )
+
+
+def quantity(value: Any, name: str) -> int:
+    """Return a number that a node wrote as `0x...`.
+
+    Raises:
+        RpcError: it is none.
+    """
+    try:
+        if isinstance(value, str) and value.startswith("0x"):
+            return int(value, 16)
+    except ValueError:
+        pass  # said below
+    raise RpcError(f"{name} answers {value!r:.80} where a number is due.", endpoint=name)
+
+
+def _encode(requests: list[dict[str, Any]], *, batch: bool) -> bytes:
+    return msgspec.json.encode(requests if batch else requests[0])
+
+
+def _refusal(name: str, method: str, error: _Refusal) -> RpcAnswerError:
+    return RpcAnswerError(
+        f"{name} refuses {method}: {error.message[:300]} (code {error.code})",
+        endpoint=name,
+        method=method,
+        code=error.code,
+        reason=error.message,
+        revert=_revert_data(error.data),
+    )
+
+
+def _revert_data(data: Any, depth: int = 3) -> bytes | None:
+    """Find what a contract reverted with: nodes put it in different places."""
+    if isinstance(data, str):
+        text = data.rpartition(" ")[2]  # Parity: "Reverted 0x..."
+        try:
+            return bytes.fromhex(text[2:]) if text.startswith("0x") else None
+        except ValueError:
+            return None
+    if isinstance(data, dict) and depth:
+        for key in ("data", "result", "return", "originalError"):
+            found = _revert_data(data.get(key), depth - 1)
+            if found is not None:
+                return found
+    return None
