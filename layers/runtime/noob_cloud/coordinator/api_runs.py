@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits
-from noob_cloud.coordinator import by_hand, models, models_runs, wire
+from noob_cloud.coordinator import by_hand, models, models_runs, traces, wire
 from noob_cloud.coordinator.request import (
     FRAME_CONTENT,
     Caller,
@@ -123,7 +123,8 @@ async def new_run(
     else:
         limits = Limits(total=service.settings.max_body)
         body = wire.from_frame(wire.NewRun, await request.body(), limits)
-    return _run_body(await _add_run(service, caller, body, now))
+    trace = traces.sampled(request.headers.get("traceparent", "").encode("latin-1"))
+    return _run_body(await _add_run(service, caller, body, now, trace))
 
 
 async def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.NewRun:
@@ -143,7 +144,11 @@ async def _of_json(given: models_runs.NewRunBody, service: Coordinator) -> wire.
 
 
 async def _add_run(
-    service: Coordinator, caller: Identity, body: wire.NewRun, now: float | None
+    service: Coordinator,
+    caller: Identity,
+    body: wire.NewRun,
+    now: float | None,
+    trace: str | None,
 ) -> RunState:
     inputs = wire.unpack(body.inputs)
     if inputs is not None and not (
@@ -166,7 +171,12 @@ async def _add_run(
         await service.aside(lambda: service.records.keep_tube(driver.tube, at))
         run = await service.do(
             lambda: service.runs.add(
-                driver, caller.name, at, priority=body.priority, tags=body.affinity_tags
+                driver,
+                caller.name,
+                at,
+                priority=body.priority,
+                tags=body.affinity_tags,
+                trace=trace,
             )
         )
     except (TypeError, ValueError) as error:

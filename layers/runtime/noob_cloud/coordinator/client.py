@@ -17,6 +17,7 @@ from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, PATIENCE, Tra
 from noob_cloud.exceptions import TubeNotFoundError
 from noob_cloud.queue.remote import RemoteQueue
 from noob_cloud.task import TaskPriority
+from noob_cloud.tracing import submitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,7 +118,10 @@ class CoordinatorClient:
             int(priority),
             tuple(affinity_tags),
         )
-        reply = self._transport.send("POST", "/runs", wire.to_frame(body), headers=FRAMES)
+        with submitting("run", run_id=body.run_id, tube=body.tube) as headers:
+            reply = self._transport.send(
+                "POST", "/runs", wire.to_frame(body), headers={**FRAMES, **headers}
+            )
         found: str = reply.json()["run_id"]
         return found
 

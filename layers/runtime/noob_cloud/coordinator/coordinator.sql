@@ -54,6 +54,13 @@ CREATE TABLE IF NOT EXISTS spending (
     PRIMARY KEY (day, place, run_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS spending_of_run ON spending (run_id);
+CREATE TABLE IF NOT EXISTS trace (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL CHECK (last >= first),
+    parent TEXT NOT NULL,
+    at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS trace_at ON trace (at);
 
 -- ---- requests that must not happen twice
 
@@ -65,6 +72,20 @@ INSERT INTO request (once, answer, at) VALUES (?, ?, ?);
 
 -- name: drop_requests
 DELETE FROM request WHERE at < ?;
+
+-- ---- what tasks belong to in their clients' traces
+
+-- name: add_trace
+INSERT OR IGNORE INTO trace (first, last, parent, at) VALUES (?, ?, ?, ?);
+
+-- name: find_trace
+SELECT last, parent FROM trace WHERE first <= ? ORDER BY first DESC LIMIT 1;
+
+-- name: any_trace
+SELECT EXISTS (SELECT 1 FROM trace);
+
+-- name: drop_traces
+DELETE FROM trace WHERE at < ?;
 
 -- ---- leases
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from noob_cloud.coordinator import wire
+from noob_cloud.coordinator import traces, wire
 from noob_cloud.coordinator.incoming import answered, batch_of, check_places, column, spans
 from noob_cloud.coordinator.outgoing import lots
 from noob_cloud.coordinator.statements import SQL
@@ -37,6 +37,8 @@ class Desk(TaskQueue):
 
     max_batch: int = 10_000
     """Tasks that one request may submit, claim or settle."""
+    traced: bool = False
+    """Whether any task here belongs to a trace."""
 
     # ---- submit
 
@@ -47,6 +49,7 @@ class Desk(TaskQueue):
         sender: str = "",
         mark: int = 0,
         guard: Callable[[Ledger], None] | None = None,
+        trace: str | None = None,
         now: float | None = None,
         at_once: bool = False,
     ) -> list[int]:
@@ -57,6 +60,7 @@ class Desk(TaskQueue):
             sender: whose request it is: another's may have the same name.
             mark: a checksum of the request, by which another one of the same name is noticed.
             guard: raises if these tasks may not be submitted; called inside the transaction.
+            trace: `traceparent` of what they belong to.
             now: Unix time.
             at_once: do not wait for others who write.
 
@@ -95,6 +99,7 @@ class Desk(TaskQueue):
             ids = submit.add_batches(ledger, batches, count, at) if count else []
             if once is not None:
                 ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode((mark, ids)), at))
+            self.trace_tasks(ledger, ids, trace, at)
             return ids
 
         return self._run_at_once(work) if at_once else self._run(work)
@@ -117,7 +122,21 @@ class Desk(TaskQueue):
         """
         wanted = self._wanted(ask, tags, badge)
         at = self._now(now)
-        return lots(self._run(lambda: self._claim_now(wanted, at)))
+        return self._lots(self._run(lambda: self._claim_now(wanted, at)))
+
+    def _lots(self, found: list[StoredTask]) -> list[wire.Lot]:
+        made = lots(found)
+        if self.traced and made:
+            self._look(lambda _now: traces.mark(self._ledger, made))
+        return made
+
+    def trace_tasks(
+        self, ledger: Ledger, ids: Sequence[int], trace: str | None, now: float
+    ) -> None:
+        """Keep what tasks belong to in their client's trace, if any; inside a transaction."""
+        if trace is not None:
+            self.traced = True
+            traces.add(ledger, ids, trace, now)
 
     def take_back(
         self, ask: wire.Ask, badge: int, again: float, *, now: float | None = None
@@ -204,7 +223,7 @@ class Desk(TaskQueue):
         if again is not None and lost:
             lost, known = self._known(body, lost)
             statuses |= known
-        return wire.Settled(lost, statuses, lots(found))
+        return wire.Settled(lost, statuses, self._lots(found))
 
     def _known(self, body: wire.Outcomes, lost: Iterable[int]) -> tuple[list[int], dict[int, str]]:
         """Return which of `lost` their token has not settled, and what became of failed tasks."""
@@ -301,6 +320,7 @@ class Desk(TaskQueue):
                 if statement.strip():
                     self._ledger.execute(statement)
             self._ledger.execute(SQL.give_leases_time, (at, self.lease_seconds))
+            self.traced = bool(self._ledger.execute(SQL.any_trace).fetchone()[0])
 
         self._run(work)
 

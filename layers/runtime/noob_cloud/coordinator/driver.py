@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud import codec
+from noob_cloud import codec, tracing
 from noob_cloud.cid import cid
 from noob_cloud.exceptions import LeaseLostError, RunFailedError, UnavailableError
 from noob_cloud.task import Outcome, RunDriver, Token
@@ -184,6 +184,7 @@ def main() -> None:
         frame = codec.dumps(_failed(error))
     answer.write(frame)
     answer.flush()
+    tracing.flush()
     os._exit(0)
 
 

@@ -97,13 +97,13 @@ class Drivers:
         if self._thread.ident is not None:  # a signal may come before the start
             self._thread.join(timeout)
 
-    def _drive(self, task: Task, stop: Stop) -> Reply:
+    def _drive(self, task: Task, stop: Stop, trace: str | None) -> Reply:
         payload = task.payload
         driver = codec.loads(payload) if isinstance(payload, bytes) else payload
         if not isinstance(driver, RunDriver):
             return failed(DecodeError(f"Task {task.task_id} is no driver's task."))
         setup = {**self._setup, "driver": driver, "task_id": task.task_id, "lease": task.token}
-        process = _Process(codec.dumps(setup))
+        process = _Process(codec.dumps(setup), trace)
         try:
             if not stop.enter(process):
                 return failed(TaskCancelledError("the run was handed back"))
@@ -116,12 +116,13 @@ class Drivers:
 class _Process:
     """A process that drives one run."""
 
-    def __init__(self, setup: bytes) -> None:
+    def __init__(self, setup: bytes, trace: str | None) -> None:
+        belongs = {} if trace is None else {"TRACEPARENT": trace}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "noob_cloud.coordinator.driver"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **belongs},
         )
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):  # it has died: its answer says so

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from noob_cloud.codec import Limits
-from noob_cloud.coordinator import wire
+from noob_cloud.coordinator import traces, wire
 from noob_cloud.coordinator.answers import body_of, headers_of, status_of
 from noob_cloud.coordinator.body import GoneError, Room, read
 from noob_cloud.exceptions import UnavailableError
@@ -71,7 +71,7 @@ class Caller:
 class Request(Caller):
     """What a hot route needs to know of a request."""
 
-    __slots__ = ("again", "body", "limits", "now", "who")
+    __slots__ = ("again", "body", "limits", "now", "trace", "who")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Request(Caller):
         *,
         now: float | None,
         again: float | None,
+        trace: bytes | None = None,
     ) -> None:
         super().__init__(receive)
         self.who = who
@@ -89,6 +90,7 @@ class Request(Caller):
         self.limits = limits
         self.now = now
         self.again = again
+        self.trace = trace
 
 
 class Door:
@@ -173,7 +175,15 @@ class Door:
             return
         assert who is not None  # noqa: S101 - hot routes are not open
         again = _seconds(headers.get(b"noob-again"))
-        request = Request(who, body, self._limits, receive, now=self._now(headers), again=again)
+        request = Request(
+            who,
+            body,
+            self._limits,
+            receive,
+            now=self._now(headers),
+            again=again,
+            trace=headers.get(b"traceparent"),
+        )
         try:
             answer = wire.to_frame(await hot(request))
         finally:
@@ -212,7 +222,14 @@ class Door:
         body = wire.from_frame(wire.Submit, request.body, request.limits)
         small = len(request.body) <= _SMALL
         mark = 0 if body.once is None else crc32(request.body)
-        return await self.coordinator.submit(request.who, body, request.now, mark=mark, small=small)
+        return await self.coordinator.submit(
+            request.who,
+            body,
+            request.now,
+            mark=mark,
+            small=small,
+            trace=None if request.trace is None else traces.sampled(request.trace),
+        )
 
     async def _claim(self, request: Request) -> wire.Claimed:
         ask = wire.from_frame(wire.Ask, request.body, request.limits)

@@ -79,6 +79,8 @@ class Decoder:
             place = self._place(lot, TaskStatus.CLAIMED, decode=decode)
             place.worker_id = worker_id
             place.lease_expires_at = lot.lease_expires_at
+            if lot.trace is not None:
+                place.trace = lot.trace
             tasks += [StoredTask.at(task_id, place) for task_id in lot.ids]
         return tasks
 

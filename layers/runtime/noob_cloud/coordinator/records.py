@@ -146,3 +146,8 @@ class Records:
     def forget_requests(self, before: float) -> None:
         """Drop the answers of requests that will not come again."""
         self._desk.transact(lambda ledger: ledger.execute(SQL.drop_requests, (before,)))
+
+    def forget_traces(self, before: float) -> None:
+        """Drop what tasks belong to in traces that nobody looks at any more."""
+        if self._desk.traced:
+            self._desk.transact(lambda ledger: ledger.execute(SQL.drop_traces, (before,)))

@@ -17,7 +17,7 @@ from noob_cloud.queue.interface import QueueStats
 from noob_cloud.task import Task, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from noob_cloud.coordinator.transport import Reply, Transport
     from noob_cloud.queue.bodies import Blobs
@@ -27,6 +27,7 @@ _LONGEST_POLL: Final = 20.0
 _MOST: Final = 5_000
 """Tasks in one request; more are several."""
 _PAGE: Final = 1_000
+_NOTHING: Final[dict[str, str]] = {}
 _MOST_BYTES: Final = 6_000_000
 """Of values in one answer: gateways send 10 MB at most."""
 
@@ -167,9 +168,12 @@ class RemoteView:
         *,
         now: float | None = None,
         wait: float = 0.0,
+        headers: Mapping[str, str] = _NOTHING,
     ) -> Any:
-        headers = FRAMES if now is None else {**FRAMES, "Noob-Now": repr(now)}
-        reply = self._transport.send("POST", path, wire.to_frame(body), headers=headers, wait=wait)
+        said = {**FRAMES, **headers} if headers else FRAMES
+        if now is not None:
+            said = {**said, "Noob-Now": repr(now)}
+        reply = self._transport.send("POST", path, wire.to_frame(body), headers=said, wait=wait)
         return wire.from_frame(kind, reply.body, DEFAULT)
 
     def _json(self, method: str, path: str, body: Any = None, *, now: float | None = None) -> Any:

@@ -75,6 +75,7 @@ class Runs:
         *,
         priority: int = TaskPriority.NORMAL,
         tags: Sequence[str] = (),
+        trace: str | None = None,
     ) -> RunState:
         """Write the run down and submit its driver's task, in one commit; the same adds nothing.
 
@@ -94,6 +95,7 @@ class Runs:
                 (task_id,) = submit.add_batches(ledger, [batch], 1, now)
                 names = (driver.run_id, driver.tube, driver.n, total, task_id, now, created_by)
                 ledger.execute(SQL.add_run, names)
+                self._desk.trace_tasks(ledger, [task_id], trace, now)
                 row = ledger.execute(SQL.run, (driver.run_id,)).fetchone()
             return _standing(ledger, row, now)
 

@@ -7,8 +7,9 @@ from collections import deque
 from time import time
 from typing import TYPE_CHECKING, TypeVar
 
+from noob_cloud import tracing
 from noob_cloud.blobs import BlobStore, FolderStore, MemoryStore
-from noob_cloud.coordinator import wire
+from noob_cloud.coordinator import traces, wire
 from noob_cloud.coordinator.capacity_aws import AwsProvider
 from noob_cloud.coordinator.capacity_loop import CapacityLoop
 from noob_cloud.coordinator.counts import Counts
@@ -108,6 +109,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """Prepare the file and begin the upkeep."""
+        await asyncio.to_thread(tracing.active)
         self.writer.start()
         await self.writer.do(self.desk.prepare)
         self.open_runs = await self.writer.do(self.runs.open)
@@ -131,6 +133,8 @@ class Coordinator:
             await self.capacity.keep()
         await asyncio.to_thread(self.writer.stop)
         self.desk.close()
+        if self.desk.traced:
+            await asyncio.to_thread(tracing.flush)
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run `work` in the writer's thread."""
@@ -150,8 +154,12 @@ class Coordinator:
         *,
         mark: int = 0,
         small: bool = False,
+        trace: str | None = None,
     ) -> wire.Submitted:
-        """Add tasks; `mark` is a checksum of the body, and `small` says that it is."""
+        """Add tasks; `mark` is a checksum of the body, and `small` says that it is.
+
+        `trace` is the `traceparent` of what they belong to.
+        """
         who.require("client", "worker")
         if self.placing is not None:
             body = self.placing.admit(body)
@@ -168,6 +176,7 @@ class Coordinator:
                 sender=who.name,
                 mark=mark,
                 guard=None if names == _NO_RUN and worker is None else guard,
+                trace=trace,
                 now=now,
                 at_once=at_once,
             )
@@ -199,8 +208,9 @@ class Coordinator:
         wait = min(ask.wait, self.settings.max_wait)
         if again is not None:
             await self.writer.do(lambda: self.desk.take_back(ask, who.badge, again, now=now))
+        asked_at = time()
         lots = await self.claims.claim(ask, tags, who.badge, wait=wait, gone=gone, now=now)
-        self._claimed(ask.worker_id, lots)
+        self._claimed(ask.worker_id, lots, asked_at)
         return wire.Claimed(lots)
 
     async def settle(
@@ -225,7 +235,7 @@ class Coordinator:
         tags, pool = frozenset[str](), None
         if ask is not None:
             tags, pool = self._claimable(who, ask)
-        desk, badge = self.desk, who.badge
+        desk, badge, asked_at = self.desk, who.badge, time()
         if small and again is None and size + (0 if ask is None else ask.limit) <= _BRIEF:
             settled = await self.writer.do_brief(
                 lambda at_once: desk.settle(body, tags, badge, now=now, at_once=at_once)
@@ -248,7 +258,7 @@ class Coordinator:
             gone = done + len(body.failed) + sum(len(group.ids) for group in body.released)
             row.running = max(0, row.running - gone)
         if ask is not None:
-            self._claimed(ask.worker_id, settled.lots)
+            self._claimed(ask.worker_id, settled.lots, asked_at)
         await self._after(body, settled)
         return settled
 
@@ -388,9 +398,11 @@ class Coordinator:
             self.events.add("worker.joined", worker_id=worker_id, tags=sorted(row.tags))
         return row
 
-    def _claimed(self, worker_id: str, lots: list[wire.Lot]) -> None:
+    def _claimed(self, worker_id: str, lots: list[wire.Lot], asked_at: float) -> None:
         if not lots:
             return
+        if self.desk.traced:
+            traces.tell_claims(worker_id, lots, asked_at)
         count = sum(len(lot.ids) for lot in lots)
         self.counts.claimed += count
         row = self.workers.get(worker_id)

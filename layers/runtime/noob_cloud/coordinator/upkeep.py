@@ -21,6 +21,8 @@ REQUESTS_KEPT = 3600.0
 """How long, in seconds, a request is remembered so that it does not happen twice."""
 BLOBS_KEPT = 24 * 3600.0
 """How long, in seconds, a blob stays that no task, run or tube names (yet)."""
+TRACES_KEPT = 7 * 24 * 3600.0
+"""How long, in seconds, it is known what a task belongs to in its client's trace."""
 _CLEANUP_SECONDS = 60.0
 _COLLECT_SECONDS = 3600.0
 _SLOWEST = 1.0
@@ -92,6 +94,7 @@ class Upkeep:
             await asyncio.sleep(_CLEANUP_SECONDS)
             await service.do(service.desk.cleanup)
             await service.do(lambda: service.records.forget_requests(time() - REQUESTS_KEPT))
+            await service.do(lambda: service.records.forget_traces(time() - TRACES_KEPT))
             await self._forget_runs(time() - service.settings.runs_kept_hours * 3600.0)
 
     async def _forget_runs(self, before: float) -> None:

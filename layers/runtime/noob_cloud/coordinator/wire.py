@@ -166,6 +166,8 @@ class Lot(msgspec.Struct, array_like=True):
     created_at: float
     available_at: float
     uniques: list[str | None] | None = None
+    trace: str | None = None
+    """`traceparent` of what they belong to, where their client's work is traced."""
 
 
 class Claimed(msgspec.Struct, array_like=True):

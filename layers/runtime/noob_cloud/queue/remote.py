@@ -15,6 +15,7 @@ from noob_cloud.queue import submit
 from noob_cloud.queue.interface import HeartbeatReply
 from noob_cloud.queue.stored import StoredTask
 from noob_cloud.task import Task, TaskPriority, TaskStatus, Token
+from noob_cloud.tracing import submitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,9 +112,11 @@ class RemoteQueue(RemoteView):
         entries = tasks if isinstance(tasks, list) else list(tasks)
         ids: list[int] = []
         for part in _parts(entries):
-            batches, _count = submit.gather(part)
+            batches, count = submit.gather(part)
             body = wire.Submit([columns.group(batch) for batch in batches], uuid4().hex)
-            ids += self._post("/tasks", body, wire.Submitted, now=now).ids
+            node = batches[0].nodes[0]
+            with submitting(node, node=node, tasks=count, run_id=batches[0].recipe.run_id) as told:
+                ids += self._post("/tasks", body, wire.Submitted, now=now, headers=told).ids
         return ids
 
     # ---- claim

@@ -30,6 +30,8 @@ class Place:
     """Packed result, for a place of one task."""
     error: str | None = None
     traceback: str | None = None
+    trace: str | None = None
+    """`traceparent` that came with the lease, where the tasks are traced."""
 
     def __init__(
         self, chunk: Chunk, terms: Terms, values: Values, status: TaskStatus, *, decode: bool

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
+from noob_cloud import tracing
 from noob_cloud.exceptions import (
     AuthenticationError,
     ConflictError,
@@ -100,6 +101,7 @@ class SubmitFunction:
                         self._found = None  # the token may have been changed
                     _log.error("message %s failed: %r", record.get("messageId"), error)
                     failed.append({"itemIdentifier": record["messageId"]})
+        tracing.flush()  # the environment is frozen now
         return {"batchItemFailures": failed}
 
     def _client(self) -> CoordinatorClient:

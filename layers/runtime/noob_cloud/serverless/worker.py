@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
 
+from noob_cloud import tracing
 from noob_cloud.serverless.code import allowed_modules
 from noob_cloud.serverless.find import find
 
@@ -154,6 +155,7 @@ class WorkerFunction:
             raise
         finally:
             queue.close()
+            tracing.flush()  # the environment is frozen now
 
     @property
     def _where(self) -> str | None:

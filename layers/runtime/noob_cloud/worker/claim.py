@@ -8,7 +8,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from noob_cloud import codec
+from noob_cloud import codec, tracing
 from noob_cloud.blobs.by_cid import Fetched
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError, TubeNotFoundError
 from noob_cloud.queue.interface import Encoded
@@ -17,6 +17,7 @@ from noob_cloud.worker.held import LONGEST_WAIT, Holding
 from noob_cloud.worker.pulse import Pulse
 from noob_cloud.worker.settle import TROUBLE, Settler
 from noob_cloud.worker.slots import failed
+from noob_cloud.worker.traced import Traced
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     Documents = Callable[[str], bytes]
     """Returns the document of a tube by its cid; LookupError when there is none."""
-    Drive = Callable[[Task, Stop], Reply | None]
-    """Drives a run when the task is a run's driver task; None when it is not."""
+    Drive = Callable[[Task, Stop, str | None], Reply | None]
+    """Drives a run, as part of a trace, when the task is its driver task; None when it is not."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class ClaimLoop:
             AuthenticationError: the coordinator does not know the token.
             ForbiddenError: the token is not a worker's.
         """
+        tracing.active()  # what it lacks is said before the first task
         claimer = Thread(target=self._claim_all, name="noob-cloud-claim", daemon=True)
         threads = [Thread(target=self._settler.run, name="noob-cloud-settle", daemon=True)]
         threads += [Thread(target=self._pulse.run, name="noob-cloud-pulse", daemon=True)]
@@ -191,16 +193,19 @@ class ClaimLoop:
 
     def _work(self) -> None:
         while (held := self._holding.begin()) is not None:
+            traced = Traced.begin(held.task, self.worker_id)
             try:
-                reply = self._execute(held)
+                reply = self._execute(held, traced)
             except Exception as error:  # noqa: BLE001 - a slot must not die of one task
                 reply = failed(error)
+            if traced is not None:
+                held.trace = traced.end(reply, held.stop.reason)
             self._holding.end(held, reply)
 
-    def _execute(self, held: Held) -> Reply:
+    def _execute(self, held: Held, traced: Traced | None) -> Reply:
         task = held.task
         if self._drive is not None:
-            driven = self._drive(task, held.stop)
+            driven = self._drive(task, held.stop, None if traced is None else traced.name)
             if driven is not None:
                 return driven
         payload = task.payload

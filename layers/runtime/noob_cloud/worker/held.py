@@ -38,6 +38,8 @@ class Held:
     """Whether the queue knows that it runs."""
     lost: bool = False
     """Not ours any more: whatever comes of it is dropped."""
+    trace: tuple[str, float] | None = None
+    """`traceparent` of its execution, and the Unix time at which that ended; None: not traced."""
 
 
 class Holding:

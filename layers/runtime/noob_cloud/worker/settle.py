@@ -19,6 +19,7 @@ from noob_cloud.exceptions import (
 from noob_cloud.queue.interface import Encoded
 from noob_cloud.worker import child
 from noob_cloud.worker.execute import failure_of
+from noob_cloud.worker.traced import tell_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ class Settler:
         if ours:
             self._insist(lambda: self._queue.release(ours))
             self._holding.counts["released"] += len(ours)
+            tell_outcomes(held, "released")
         self._holding.forget(held)
 
     def _settle(self, done: list[tuple[Held, Reply]]) -> None:
@@ -98,6 +100,7 @@ class Settler:
         refused, tasks = said if said is not None else ([held.task.task_id for held, _ in done], [])
         self._holding.counts["lost"] += len(refused)
         self._holding.counts["completed"] += len(done) - len(refused)
+        tell_outcomes((held for held, _ in done if held.task.task_id not in refused), "completed")
         self._holding.forget(held for held, _body in done)
         self.release(self._holding.take(tasks, reserved=wanted))
 
@@ -116,6 +119,7 @@ class Settler:
         )
         self._holding.counts["failed"] += 1
         self._insist(lambda: self._queue.fail_task(task, error, traceback, retryable=retryable))
+        tell_outcomes([held], "failed")
 
     def _insist(self, say: Callable[[], _T]) -> _T | None:
         """Say something to the queue, again while it is away; None when that was in vain."""
