@@ -65,8 +65,9 @@ class BlockchainConfig(BaseSettings):
     """The tip for a gas, in gwei; None: what the node suggests."""
     stuck_after: float = Field(default=60.0, gt=0)
     """Seconds after which a transaction that is not mined is replaced by a dearer one."""
-    receipt_timeout: float = Field(default=600.0, gt=0)
-    """Seconds to wait for a receipt and its confirmations."""
+    receipt_timeout: float | None = Field(default=None, gt=0)
+    """Seconds to wait for a receipt and its confirmations; None: 600, or 3,600 for `finalized`,
+    which takes a quarter of an hour on Ethereum and what stands on it."""
     poll_interval: float = Field(default=0.5, gt=0)
     """Seconds between looks for a receipt; begins with less."""
     rpc_timeout: float = Field(default=20.0, gt=0)
@@ -162,6 +163,13 @@ class BlockchainConfig(BaseSettings):
     def finality(self) -> int | str:
         """What a receipt waits for: blocks, or `finalized`."""
         return self.known.confirmations if self.confirmations is None else self.confirmations
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a receipt and its confirmations."""
+        if self.receipt_timeout is not None:
+            return self.receipt_timeout
+        return 3600.0 if self.finality == "finalized" else 600.0
 
     @property
     def has_key(self) -> bool:

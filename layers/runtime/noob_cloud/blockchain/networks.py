@@ -27,8 +27,8 @@ class Network:
     """Its blocks have more `extraData` than Ethereum's own (proof of authority)."""
     layer2: bool = False
     """A transaction also pays for its data on Ethereum, beside the gas it uses."""
-    confirmations: int | str = "finalized"
-    """What a receipt waits for by default: blocks, or `finalized`."""
+    confirmations: int = 1
+    """Blocks that a receipt waits for by default, its own included."""
     minimum_tip_gwei: float = 0.0
     """The least priority fee that its nodes pass on."""
     max_fee_gwei: float = 200.0
@@ -61,7 +61,7 @@ class Network:
 
 
 _ALL: Final = (
-    Network("mainnet", 1, "Ethereum", explorer="https://etherscan.io"),
+    Network("mainnet", 1, "Ethereum", confirmations=3, explorer="https://etherscan.io"),
     Network(
         "goerli", 5, "Ethereum's test network Goerli",
         test=True, successor="hoodi", retired="2024-04",
@@ -80,7 +80,8 @@ _ALL: Final = (
     ),
     Network(
         "polygon", 137, "Polygon PoS", currency="POL",
-        poa=True, minimum_tip_gwei=25.0, max_fee_gwei=1000.0, explorer="https://polygonscan.com",
+        poa=True, confirmations=5, minimum_tip_gwei=25.0, max_fee_gwei=1000.0,
+        explorer="https://polygonscan.com",
     ),
     Network(
         "mumbai", 80001, "Polygon's test network Mumbai", currency="POL",
@@ -103,10 +104,10 @@ _ALL: Final = (
         "base", 8453, "Base",
         layer2=True, max_fee_gwei=20.0, explorer="https://basescan.org",
     ),
-    Network("local", 31337, "a local chain (anvil, Hardhat)", test=True, confirmations=1),
-    Network("ganache", 1337, "a local chain (Ganache)", test=True, confirmations=1),
+    Network("local", 31337, "a local chain (anvil, Hardhat)", test=True),
+    Network("ganache", 1337, "a local chain (Ganache)", test=True),
     Network("tester", 131277322940537, "a chain in this process (eth-tester)",
-            test=True, confirmations=1),
+            test=True),
 )  # fmt: skip
 NETWORKS: Final[dict[str, Network]] = {network.name: network for network in _ALL}
 """Every network, by its name."""
