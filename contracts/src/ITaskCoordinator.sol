@@ -97,10 +97,20 @@ interface ITaskCoordinator {
     event WorkerSlashed(address indexed worker, bytes32 indexed taskCID, uint256 amount);
 
     event TaskSubmitted(
-        bytes32 indexed taskCID, address indexed submitter, uint256 generation, uint256 reward, uint256 fee, uint256 expiresAt
+        bytes32 indexed taskCID,
+        address indexed submitter,
+        uint256 generation,
+        uint256 reward,
+        uint256 fee,
+        uint256 expiresAt
     );
     event TaskClaimed(
-        bytes32 indexed taskCID, address indexed worker, uint256 generation, uint256 reward, uint256 lock, uint256 deadline
+        bytes32 indexed taskCID,
+        address indexed worker,
+        uint256 generation,
+        uint256 reward,
+        uint256 lock,
+        uint256 deadline
     );
     event ResultSubmitted(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 deadline);
     event TaskVerified(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 reward, uint256 fee);
@@ -158,7 +168,6 @@ interface ITaskCoordinator {
     error NothingToWithdraw(address account);
     error WithdrawFailed(address to);
     error FeeTooHigh(uint256 limit, uint256 basisPoints);
-    error NothingProposed();
 
     // ---------------------------------------------------------------- workers
 
