@@ -84,6 +84,11 @@ class Drivers:
         """The tasks of the runs that are driven now."""
         return self._loop.active
 
+    @property
+    def holds(self) -> bool:
+        """Whether any run's lease is held."""
+        return self._loop.holds
+
     def start(self) -> None:
         """Begin to ask for runs."""
         self._thread.start()

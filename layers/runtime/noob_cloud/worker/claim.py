@@ -106,6 +106,11 @@ class ClaimLoop:
         return [held.task for held in self._holding.running]
 
     @property
+    def holds(self) -> bool:
+        """Whether any lease is held: of a task that runs, waits to, or is being settled."""
+        return bool(self._holding.all)
+
+    @property
     def counts(self) -> Counter[str]:
         """Tasks by what became of them: completed, failed, lost, released."""
         return self._holding.counts
@@ -117,7 +122,7 @@ class ClaimLoop:
             AuthenticationError: the coordinator does not know the token.
             ForbiddenError: the token is not a worker's.
         """
-        tracing.active()  # what it lacks is said before the first task
+        tracing.check()  # what it lacks is said before the first task
         claimer = Thread(target=self._claim_all, name="noob-cloud-claim", daemon=True)
         threads = [Thread(target=self._settler.run, name="noob-cloud-settle", daemon=True)]
         threads += [Thread(target=self._pulse.run, name="noob-cloud-pulse", daemon=True)]

@@ -6,8 +6,10 @@ import logging
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from noob_cloud import tracing
 from noob_cloud.exceptions import AuthenticationError, ForbiddenError
 from noob_cloud.worker.claim import ClaimLoop
+from noob_cloud.worker.protection import Protection
 
 if TYPE_CHECKING:
     from noob_cloud.task import Task
@@ -49,6 +51,9 @@ class Puller:
             tags=settings.tags,
             allowed_modules=settings.modules,
         )
+        self._protection = Protection.of_environment(
+            lambda: self._loop.holds or self._drivers.holds
+        )
         self._thread = Thread(target=self._pull, name="noob-cloud-pull", daemon=True)
 
     @property
@@ -60,6 +65,8 @@ class Puller:
         """Begin to pull."""
         self._thread.start()
         self._drivers.start()
+        if self._protection is not None:
+            self._protection.start()
 
     def _pull(self) -> None:
         try:
@@ -77,3 +84,6 @@ class Puller:
         """Wait until tasks have ended or are handed back."""
         self._drivers.join(timeout)
         self._thread.join(timeout)
+        if self._protection is not None:
+            self._protection.stop()
+        tracing.flush()
