@@ -86,17 +86,29 @@ def test_off_imports_nothing():
     assert said.stdout.strip() == "[]"
 
 
-def test_without_the_sdk_it_says_what_to_install(monkeypatch):
-    monkeypatch.setenv("NOOB_CLOUD_TRACES", "otlp")
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    monkeypatch.delitem(sys.modules, "noob_cloud.tracing.spans", raising=False)
-    tracing.restart()
-    try:
-        with pytest.raises(NoobCloudError, match=r"noob-cloud\[traces\]"):
-            tracing.active()
-    finally:
-        monkeypatch.undo()
-        tracing.restart()
+def test_without_the_sdk_it_says_what_to_install(monkeypatch, caplog):
+    """Where spans are asked for; an endpoint alone may be there for another program."""
+    monkeypatch.setattr(tracing, "find_spec", lambda _name: None)
+
+    with pytest.raises(NoobCloudError, match=r"noob-cloud\[traces\]"):
+        tracing.check({"NOOB_CLOUD_TRACES": "otlp"})
+    tracing.check({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"})
+
+    assert "noob-cloud[traces]" in caplog.text
+
+
+def test_what_lambda_does_not_record_loads_nothing():
+    """The decision of X-Ray comes before OpenTelemetry, whose import costs a cold start."""
+    code = (
+        "import sys\nfrom noob_cloud import tracing\n"
+        "with tracing.submitting('x') as headers:\n    assert headers == {}\n"
+        "print('opentelemetry' in sys.modules)"
+    )
+    environ = {"NOOB_CLOUD_TRACES": "xray", "_X_AMZN_TRACE_ID": XRAY.replace("d=1", "d=0")}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "False"
 
 
 def test_spans_arrive_in_xray():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from noob_cloud import tracing
 from noob_cloud.coordinator.statements import SQL
-from noob_cloud.tracing.context import parsed
+from noob_cloud.tracing.context import is_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from noob_cloud.coordinator import wire
     from noob_cloud.queue.ledger import Ledger
 
-_SAMPLED = 1
 _LONGEST = 55
 
 
@@ -24,8 +23,7 @@ def sampled(header: bytes) -> str | None:
     if len(header) != _LONGEST:
         return None
     said = header.decode("latin-1")
-    names = parsed(said)
-    return said if names is not None and names[2] & _SAMPLED else None
+    return said if is_sampled(said) else None
 
 
 def add(ledger: Ledger, ids: Sequence[int], parent: str, now: float) -> None:

@@ -11,10 +11,16 @@ with the credentials that boto3 finds), `on` (a provider that the program itself
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
+
+from noob_cloud.exceptions import NoobCloudError
+from noob_cloud.tracing.context import default_parent, is_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +28,18 @@ if TYPE_CHECKING:
     from noob_cloud.task import Task
     from noob_cloud.tracing.spans import Spans
 
-__all__ = ["HEADER", "VARIABLE", "active", "flush", "mode", "parent_of", "restart", "submitting"]
+__all__ = [
+    "HEADER",
+    "VARIABLE",
+    "active",
+    "check",
+    "flush",
+    "installed",
+    "mode",
+    "parent_of",
+    "restart",
+    "submitting",
+]
 
 VARIABLE: Final = "NOOB_CLOUD_TRACES"
 HEADER: Final = "traceparent"
@@ -30,6 +47,7 @@ HEADER: Final = "traceparent"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _MODES: Final = ("off", "on", "otlp", "xray")
 
+_log = logging.getLogger(__name__)
 _lock = Lock()
 _known = False
 _spans: Spans | None = None
@@ -53,7 +71,7 @@ def active() -> Spans | None:
     """Return what makes this process's spans; None: tracing is off.
 
     Raises:
-        NoobCloudError: it is on, and OpenTelemetry is not installed.
+        ValueError, NoobCloudError: see `check`.
     """
     return _spans if _known else _begin()
 
@@ -62,13 +80,40 @@ def _begin() -> Spans | None:
     global _known, _spans  # noqa: PLW0603 - one a process, as OpenTelemetry's own provider
     with _lock:
         if not _known:
+            check()
             where = mode()
-            if where != "off":
+            if where != "off" and installed():
                 from noob_cloud.tracing.spans import Spans  # noqa: PLC0415 - loads OpenTelemetry
 
                 _spans = Spans.to(where)
             _known = True
         return _spans
+
+
+def installed() -> bool:
+    """Whether OpenTelemetry's SDK can be imported; nothing is."""
+    try:
+        return find_spec("opentelemetry.sdk") is not None
+    except ImportError:
+        return False
+
+
+def check(environ: Mapping[str, str] = os.environ) -> None:
+    """Say early what is wrong with the settings, without loading anything.
+
+    An endpoint alone may be there for other programs: without the SDK that is only logged.
+
+    Raises:
+        ValueError: see `mode`.
+        NoobCloudError: `NOOB_CLOUD_TRACES` asks for spans, and OpenTelemetry is not installed.
+    """
+    if mode(environ) == "off" or installed():
+        return
+    said = "Traces are asked for, and OpenTelemetry's SDK is not installed: pip install"
+    said += f" 'noob-cloud[traces]', or set {VARIABLE}=off."
+    if environ.get(VARIABLE):
+        raise NoobCloudError(said)
+    _log.warning("%s", said)
 
 
 def restart() -> None:
@@ -89,12 +134,20 @@ def flush() -> None:
 @contextmanager
 def submitting(what: str, **attributes: Any) -> Iterator[dict[str, str]]:
     """Cover a request that submits; yield the headers that it carries besides its own."""
-    spans = active()
+    spans = None if _left_out() else active()
     if spans is None:
         yield {}
         return
     with spans.submit(what, **attributes) as traceparent:
         yield {HEADER: traceparent}
+
+
+def _left_out() -> bool:
+    """Whether what this process belongs to is not recorded: then OpenTelemetry is not loaded."""
+    if _known or mode() == "off":
+        return _spans is None and _known
+    parent = default_parent()
+    return parent is not None and not is_sampled(parent) and "opentelemetry" not in sys.modules
 
 
 def parent_of(task: Task) -> str | None:

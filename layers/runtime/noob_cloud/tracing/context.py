@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["default_parent", "from_xray", "parsed", "to_xray_trace_id", "written"]
+__all__ = ["default_parent", "from_xray", "is_sampled", "parsed", "to_xray_trace_id", "written"]
 
 _PARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _XRAY: Final = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
@@ -23,6 +23,12 @@ def parsed(traceparent: str | None) -> tuple[int, int, int] | None:
     if found is None:
         return None
     return int(found[1], 16), int(found[2], 16), int(found[3], 16)
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether whoever began the trace records it."""
+    found = parsed(traceparent)
+    return found is not None and bool(found[2] & 1)
 
 
 def written(trace_id: int, span_id: int, flags: int) -> str:

@@ -8,20 +8,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from opentelemetry import trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
 from noob_cloud.exceptions import NoobCloudError
 from noob_cloud.tracing.context import default_parent, from_xray, parsed, written
-
-try:
-    from opentelemetry import trace
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-except ImportError as error:
-    raise NoobCloudError(
-        "Traces are asked for, and OpenTelemetry's SDK is not installed: pip install"
-        " 'noob-cloud[traces]', or set NOOB_CLOUD_TRACES=off."
-    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
