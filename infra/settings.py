@@ -94,10 +94,12 @@ class Observe(_Table):
     log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731] = 30
     oldest_ready_seconds: Annotated[float, Field(gt=0)] = 600.0
     """A task that waits for longer is an alarm."""
+    replication_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """A commit that waits for its copy in S3 for longer is an alarm."""
     container_insights: bool = False
     """CloudWatch's own metrics of the containers, which cost."""
     traces: bool = True
-    """Send traces to X-Ray."""
+    """Send traces to X-Ray: of the runs that X-Ray's sampling, or their client, chose."""
 
 
 class Settings(_Table):

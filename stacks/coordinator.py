@@ -215,6 +215,6 @@ def _explain(construct: Construct) -> None:
         construct,
         {
             "AwsSolutions-IAM5": "Every object below one prefix, every request to one API, every"
-            " task of one cluster: AWS has no finer names for them.",
+            " task of one cluster: AWS has no finer names for them. X-Ray has no resources.",
         },
     )

@@ -13,7 +13,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_ssm as ssm
 
 from infra.constructs import rights
-from infra.constructs.container import log_group
+from infra.constructs.container import log_group, traces
 from infra.constructs.worker_function import (
     ARCHITECTURES,
     RUNTIMES,
@@ -150,6 +150,7 @@ class EventsStack(Stack):
                 "NOOB_CLOUD_DEPLOYMENT": settings.name,
                 "NOOB_CLOUD_BLOBS": storage.blobs,
                 "NOOB_CLOUD_TOKEN_SECRET": storage.token.secret_arn,
+                **traces(settings, self._names.submit),
             },
             role=role.without_policy_updates(),
             log_group=group,

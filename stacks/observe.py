@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "noob-cloud"
 LEASE_LOST: Final = "must not write any more"
 """What the coordinator logs when another one has taken its lease."""
-REPLICA_TROUBLE: Final = ("Litestream ended", "failed: ", "was refused: ")
-"""What it logs when the replica cannot be written."""
 _MINUTE: Final = Duration.minutes(1)
 _FIVE: Final = Duration.minutes(5)
 _AT_LEAST: Final = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
@@ -165,7 +163,6 @@ class ObserveStack(Stack):
 
     def _of_the_parts(self) -> list[Alarm]:
         lost = self._filter("LeaseLost", logs.FilterPattern.literal(f'"{LEASE_LOST}"'))
-        trouble = self._filter("ReplicaTrouble", logs.FilterPattern.any_term(*REPLICA_TROUBLE))
         refused = self._coordinator.edge.api.metric_server_error(period=_FIVE, statistic="Sum")
         return [
             Alarm(
@@ -177,11 +174,18 @@ class ObserveStack(Stack):
             ),
             Alarm(
                 "ReplicationLag",
-                trouble,
-                5,
-                "The replica in S3 cannot be written: submissions are answered 503 meanwhile, and"
-                " none is lost.",
+                self._ours("ReplicationSeconds", "Maximum"),
+                self._settings.observe.replication_seconds,
+                "A commit waits for the replica in S3: submissions are answered late, or 503, and"
+                " none is lost. The coordinator's log says what S3 or Litestream answer.",
                 periods=2,
+            ),
+            Alarm(
+                "ApiErrors",
+                self._ours("ApiErrors", "Sum", period=_FIVE),
+                10,
+                "The coordinator answers with errors of its own (5xx): its log"
+                f" {self._names.log_group('coordinator')} says which.",
             ),
             Alarm(
                 "Refused",
@@ -283,6 +287,12 @@ class ObserveStack(Stack):
                 "Tasks", self._ours("ReadyTasks", "Maximum"), self._ours("DeadTasks", "Maximum")
             ),
             _graph("Oldest ready task, in seconds", self._ours("OldestReadySeconds", "Maximum")),
+            _graph(
+                "Seconds until a commit is in S3",
+                self._ours("ReplicationSeconds", "Maximum"),
+                self._ours("ReplicationSeconds", "Average"),
+            ),
+            _graph("Requests that failed", self._ours("ApiErrors", "Sum")),
             _graph(
                 "Money of the day",
                 self._ours("SpentToday", "Maximum"),

@@ -12,6 +12,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 
 from infra.archives import ROOT, image
+from infra.constructs import rights
 from infra.explained import explain
 from infra.names import Names
 
@@ -86,6 +87,18 @@ def _retention(days: int) -> logs.RetentionDays:
     return found
 
 
+def traces(settings: Settings, part: str) -> dict[str, str]:
+    """Return the environment of what sends its traces to X-Ray by X-Ray's own API.
+
+    Spans go out from the process that made them, with its own rights: X-Ray takes OTLP only from
+    accounts that keep traces in CloudWatch Logs, and a collector would be a container more in
+    each task.
+    """
+    if not settings.observe.traces:
+        return {}
+    return {"NOOB_CLOUD_TRACES": "xray", "OTEL_SERVICE_NAME": part}
+
+
 def add_container(
     task: ecs.TaskDefinition,
     program: Program,
@@ -114,6 +127,7 @@ def add_container(
             "NOOB_CLOUD_ARCHIVES": program.archives.urls,
             "NOOB_CLOUD_DEPLOYMENT": settings.name,
             "PYTHONUNBUFFERED": "1",
+            **traces(settings, task.family),
             **program.environment,
         },
         secrets={"NOOB_CLOUD_TOKEN": ecs.Secret.from_secrets_manager(program.token)},
@@ -123,6 +137,8 @@ def add_container(
         **{"stop_timeout": Duration.seconds(120), **options},
     )
     program.archives.grant_fetch(task.task_role)
+    for statement in rights.send_traces(settings):
+        task.add_to_task_role_policy(statement)
     _grant_pull(task, program.image)
     explain(
         task,

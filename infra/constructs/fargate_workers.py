@@ -70,6 +70,7 @@ class FargateWorkers(Construct):
             desired_count=pool.min_workers,
             min_healthy_percent=0,
             max_healthy_percent=200,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,  # it stops work
             capacity_provider_strategies=_strategies(pool),
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             assign_public_ip=network.public,

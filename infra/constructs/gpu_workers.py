@@ -94,6 +94,7 @@ class GpuWorkers(Construct):
             desired_count=pool.min_workers,
             min_healthy_percent=0,
             max_healthy_percent=100,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.DISABLED,  # it stops work
             capacity_provider_strategies=[
                 ecs.CapacityProviderStrategy(capacity_provider=provider.ref, weight=1)
             ],

@@ -106,6 +106,8 @@ def let_in_rule(queue: str, rule: str) -> iam.PolicyStatement:
     )
 
 
-def send_traces() -> list[iam.PolicyStatement]:
-    """Allow to send traces; X-Ray has no finer resource than all."""
+def send_traces(settings: Settings) -> list[iam.PolicyStatement]:
+    """Allow to send traces, where that is wanted; X-Ray has no finer resource than all."""
+    if not settings.observe.traces:
+        return []
     return [allow(["xray:PutTelemetryRecords", "xray:PutTraceSegments"], "*")]

@@ -10,7 +10,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from infra.constructs import rights
-from infra.constructs.container import log_group
+from infra.constructs.container import log_group, traces
 from infra.explained import explain
 from infra.names import ALIAS
 
@@ -49,7 +49,7 @@ def function_role(scope: Construct, group: logs.LogGroup, *, settings: Settings)
     )
     statements = [
         rights.allow(["logs:CreateLogStream", "logs:PutLogEvents"], group.log_group_arn),
-        *(rights.send_traces() if settings.observe.traces else ()),
+        *rights.send_traces(settings),
     ]
     for statement in statements:
         role.add_to_principal_policy(statement)
@@ -94,7 +94,7 @@ class WorkerFunction(Construct):
             memory_size=size,
             timeout=Duration.seconds(pool.timeout_seconds),
             ephemeral_storage_size=Size.mebibytes(pool.storage_mib),
-            environment={**environment},
+            environment={**environment, **traces(settings, function_name)},
             role=self.role.without_policy_updates(),
             log_group=group,
             tracing=lambda_.Tracing.ACTIVE if settings.observe.traces else None,

@@ -74,6 +74,6 @@ def grant_work(
         task,
         {
             "AwsSolutions-IAM5": "Every object below one prefix, every task of one cluster: AWS"
-            " has no finer names for them.",
+            " has no finer names for them. X-Ray has no resources.",
         },
     )

@@ -82,7 +82,7 @@ def test_environment_is_what_the_coordinator_reads(documents):
     container = _container(documents)
     names = {each["Name"] for each in container["Environment"]} | {"NOOB_CLOUD_TOKEN"}
     known = {f"NOOB_CLOUD_{name.upper()}" for name in CoordinatorSettings.model_fields}
-    known |= {"NOOB_CLOUD_ARCHIVES", "NOOB_CLOUD_DEPLOYMENT"}
+    known |= {"NOOB_CLOUD_ARCHIVES", "NOOB_CLOUD_DEPLOYMENT", "NOOB_CLOUD_TRACES"}
 
     ours = {name for name in names if name.startswith("NOOB_CLOUD_")}
     assert ours - known == set()
@@ -176,7 +176,17 @@ def test_a_private_network_has_the_endpoints_it_needs(private):
     kinds = {resource["Type"] for resource in document["Resources"].values()}
     assert not kinds & {"AWS::EC2::InternetGateway", "AWS::EC2::NatGateway"}
     text = json.dumps(_of(document, "AWS::EC2::VPCEndpoint"))
-    services = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "ecs", "ecs-agent", "lambda", ".s3")
+    services = (
+        "ecr.api",
+        "ecr.dkr",
+        "logs",
+        "secretsmanager",
+        "ecs",
+        "ecs-agent",
+        "lambda",
+        "xray",
+        ".s3",
+    )
     assert [name for name in services if name not in text] == []
     for part in ("coordinator", "workers"):
         (service,) = _of(private[part], "AWS::ECS::Service")

@@ -9,7 +9,7 @@ from pathlib import Path
 from aws_cdk.assertions import Match
 
 from noob_cloud.coordinator import durability, emf
-from stacks.observe import LEASE_LOST, NAMESPACE, REPLICA_TROUBLE
+from stacks.observe import LEASE_LOST, NAMESPACE
 
 
 def test_everything_that_matters_has_an_alarm(documents):
@@ -25,6 +25,7 @@ def test_everything_that_matters_has_an_alarm(documents):
             "Budget",
             "LeaseLost",
             "ReplicationLag",
+            "ApiErrors",
             "Refused",
             "DeadEvents",
             "SubmitErrors",
@@ -57,12 +58,20 @@ def test_alarms_are_of_metrics_that_exist(documents):
     )
     text = json.dumps(documents["observe"])
     alarms = {
-        alarm["Properties"]["MetricName"]
+        metric["MetricName"]
         for alarm in _of(documents["observe"], "AWS::CloudWatch::Alarm")
-        if alarm["Properties"].get("Namespace") == NAMESPACE
-        and alarm["Properties"]["MetricName"].count("/") == 0
+        for metric in _metrics(alarm["Properties"])
+        if metric.get("Namespace") == NAMESPACE and "/" not in metric["MetricName"]
     }
     assert emf.NAMESPACE == NAMESPACE
+    assert alarms == {
+        "OldestReadySeconds",
+        "DeadTasks",
+        "ReadyTasks",
+        "BudgetLeft",
+        "ReplicationSeconds",
+        "ApiErrors",
+    }
     assert alarms <= written
     for name in ("Workers", "WantedWorkers", "FailedStarts", "SpentToday"):
         assert name in written
@@ -73,9 +82,31 @@ def test_filters_look_for_what_is_logged(templates):
     """The lines that are counted are lines that the coordinator writes."""
     folder = Path(durability.__file__).parent
     source = "".join(path.read_text() for path in folder.glob("*.py"))
-    for text in (LEASE_LOST, *(text.rstrip(": ") for text in REPLICA_TROUBLE)):
-        assert text in source
-    templates["observe"].resource_count_is("AWS::Logs::MetricFilter", 2)
+    assert LEASE_LOST in source
+    templates["observe"].resource_count_is("AWS::Logs::MetricFilter", 1)
+
+
+def test_lag_of_the_replica_is_measured(templates):
+    """The alarm goes by what commits waited for, in seconds, and not by lines of a log."""
+    templates["observe"].has_resource_properties(
+        "AWS::CloudWatch::Alarm",
+        {
+            "AlarmName": "test-ReplicationLag",
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "Threshold": 10,
+            "Metrics": [
+                Match.object_like(
+                    {
+                        "MetricStat": {
+                            "Metric": Match.object_like({"MetricName": "ReplicationSeconds"}),
+                            "Period": 60,
+                            "Stat": "Maximum",
+                        }
+                    }
+                )
+            ],
+        },
+    )
 
 
 def test_somebody_is_told(templates):
@@ -86,6 +117,12 @@ def test_somebody_is_told(templates):
     templates["observe"].has_resource_properties(
         "AWS::CloudWatch::Dashboard", {"DashboardName": "test", "DashboardBody": Match.any_value()}
     )
+
+
+def _metrics(alarm):
+    """Return the metrics of an alarm, which has one of its own or a list."""
+    listed = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", ())]
+    return listed or [alarm]
 
 
 def _of(document, kind):

@@ -81,6 +81,40 @@ def test_only_the_coordinator_starts_workers(documents):
     assert {name[:4] for name in found["lambda:InvokeFunction"]} == {"Task", "User"}
 
 
+@pytest.mark.parametrize(
+    ("part", "programs"), [("coordinator", 1), ("workers", 3), ("gpu", 1), ("events", 1)]
+)
+def test_every_part_may_send_its_traces(documents, part, programs):
+    """Each program says where spans go, under a name of its own, and its role lets it."""
+    environments = [
+        {each["Name"]: each["Value"] for each in container["Environment"]}
+        for task in _of(documents[part], "AWS::ECS::TaskDefinition")
+        for container in task["ContainerDefinitions"]
+    ]
+    environments += [
+        function["Environment"]["Variables"]
+        for function in _of(documents[part], "AWS::Lambda::Function")
+    ]
+    assert [each["NOOB_CLOUD_TRACES"] for each in environments] == ["xray"] * programs
+    assert len({each["OTEL_SERVICE_NAME"] for each in environments}) == programs
+    allowed = [
+        where
+        for where, statement in _statements({part: documents[part]})
+        if "xray:PutTraceSegments" in _list(statement.get("Action", []))
+    ]
+    assert len(allowed) == programs
+
+
+def test_traces_can_be_left_out(synthesize):
+    """Without them nothing of X-Ray is in any template."""
+    from aws_cdk.assertions import Template  # noqa: PLC0415 - loads jsii
+
+    found = synthesize(name="test", observe__traces="false")
+    text = json.dumps([Template.from_stack(stack).to_json() for stack in found.values()])
+    assert "xray" not in text.lower()
+    assert "TracingConfig" not in text
+
+
 @pytest.mark.parametrize("part", ["coordinator", "workers", "gpu", "events"])
 def test_secrets_are_in_no_environment(documents, part):
     """Environments name the token's secret; its value is resolved by who may read it."""
@@ -127,6 +161,11 @@ def test_no_account_and_no_region_is_named(documents):
     text = json.dumps(documents)
     assert not re.search(r"\b\d{12}\b", text.replace("000000000000", ""))
     assert not re.search(r"\b(us|eu|ap|sa|ca)-[a-z]+-\d\b", re.sub(r"us-east-1\\?\"", "", text))
+
+
+def _of(document, kind):
+    found = document["Resources"].values()
+    return [resource["Properties"] for resource in found if resource["Type"] == kind]
 
 
 def _statements(*deployments):

@@ -122,6 +122,13 @@ def test_workers_may_protect_themselves(documents, part):
 
 
 @pytest.mark.parametrize("part", ["workers", "gpu"])
+def test_workers_are_not_moved_for_balance(documents, part):
+    """ECS moves no worker to another zone only for balance: that stops its work."""
+    for service in _of(documents[part], "AWS::ECS::Service"):
+        assert service["Properties"]["AvailabilityZoneRebalancing"] == "DISABLED"
+
+
+@pytest.mark.parametrize("part", ["workers", "gpu"])
 def test_workers_understand_their_arguments(documents, part):
     """The command line is one that the worker server takes."""
     from noob_cloud.runner.worker_server import arguments  # noqa: PLC0415 - as it is run

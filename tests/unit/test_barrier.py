@@ -186,3 +186,45 @@ def test_health_waits_for_nothing():
         assert got[0] == {"type": "http.response.start", "status": 201, "headers": []}
 
     run(test)
+
+
+def test_lag_is_what_a_copy_took_or_how_long_a_commit_waits(monkeypatch):
+    """It grows while a commit waits, whoever has gone away, and ends with the copy."""
+    clock = [100.0]
+    monkeypatch.setattr("noob_cloud.coordinator.durability.barrier.monotonic", lambda: clock[0])
+
+    async def test(file: File) -> None:
+        barrier = file.barrier
+        assert barrier.lag() == 0.0
+        file.go.clear()
+        file.commits = 1
+        waiting = asyncio.create_task(barrier.cross())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        clock[0] += 3.0
+        assert barrier.lag() == 3.0
+        file.go.set()
+        await waiting
+        assert (barrier.lag(), barrier.worst_lag()) == (3.0, 3.0)
+
+        file.commits, file.fails = 2, True
+        with pytest.raises(UnavailableError):
+            await barrier.cross()
+        clock[0] += 60.0
+        assert barrier.worst_lag() == 60.0
+        file.fails = False
+        await barrier.cross()
+        assert (barrier.lag(), barrier.worst_lag()) == (0.0, 60.0)
+        assert barrier.worst_lag() == 0.0
+
+    run(test)
+
+
+def test_refused_answers_are_counted():
+    async def test(file: File) -> None:
+        file.commits, file.fails = 1, True
+        refused: list[int] = []
+        await ask(Guard(answer, file.barrier, on_refused=lambda: refused.append(1)))
+        assert refused == [1]
+
+    run(test)

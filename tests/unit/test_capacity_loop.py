@@ -23,6 +23,7 @@ from coordinator_app import App, running
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.capacity import Place, Scale, Start
 from noob_cloud.coordinator.capacity_aws import AwsProvider
+from noob_cloud.coordinator.durability import Barrier
 from noob_cloud.coordinator.emf import lines
 from noob_cloud.exceptions import UnavailableError
 from noob_cloud.queue.remote import RemoteQueue
@@ -305,6 +306,30 @@ async def test_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert small["WantedWorkers"] == 3
         names = {x["Name"] for x in small["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
         assert names <= small.keys()
+
+
+async def test_metrics_say_how_requests_fare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors since the last line, and the longest time that a commit waited for the replica."""
+    async with with_pools(tmp_path, monkeypatch) as (app, _aws):
+        health = app.coordinator.health
+        health.barrier = Barrier(lambda: 0, _copied, lambda: True)
+        health.refuse()
+        health.refuse()
+        stats, loop = app.coordinator.desk.stats(), app.coordinator.capacity
+
+        first, second = (next(iter(lines(loop, stats, "demo", now))) for now in (1.0, 2.0))
+
+        assert (first["ApiErrors"], second["ApiErrors"]) == (2, 0)
+        assert first["ReplicationSeconds"] == 0.0
+        told = (await app.json("client", "GET", "/metrics")).text
+        assert "noob_api_errors_total 2.0" in told
+        assert "noob_replication_seconds 0.0" in told
+
+
+async def _copied() -> None:
+    return
 
 
 async def test_a_person_may_ask_how_it_stands(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from noob_cloud.coordinator.capacity import Demand, Place
+    from noob_cloud.coordinator.counts import Health
     from noob_cloud.coordinator.pools import PoolsSettings
     from noob_cloud.coordinator.service import Coordinator
     from noob_cloud.queue.ledger import Ledger
@@ -98,6 +99,11 @@ class CapacityLoop:
         """Services whose desired count is not known: they are left alone."""
         self._listens_until = 0.0
         self._said: set[str] = set()
+
+    @property
+    def health(self) -> Health:
+        """Whether the coordinator's requests get their answers."""
+        return self._service.health
 
     def wake(self) -> None:
         """Tasks may have become ready."""

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from noob_cloud.queue import QueueStats
 
 NAMESPACE: Final = "noob-cloud"
-_UNITS: Final = {"OldestReadySeconds": "Seconds", "SpentToday": "None", "BudgetLeft": "None"}
+_UNITS: Final = {
+    "OldestReadySeconds": "Seconds",
+    "ReplicationSeconds": "Seconds",
+    "SpentToday": "None",
+    "BudgetLeft": "None",
+}
 
 
 def lines(
@@ -22,12 +27,16 @@ def lines(
 ) -> Iterator[dict[str, Any]]:
     """Yield one object for the deployment, and one for each place."""
     left = loop.fleet.left(loop.decision, now)
+    health = loop.health
     whole: dict[str, float] = {
         "ReadyTasks": stats.ready,
         "DeadTasks": stats.dead,
         "OldestReadySeconds": round(max((x.age for x in loop.demands), default=0.0), 3),
         "SpentToday": round(loop.fleet.spent_today, 6),
+        "ApiErrors": health.take_errors(),
     }
+    if health.barrier is not None:
+        whole["ReplicationSeconds"] = round(health.barrier.worst_lag(), 6)
     if left is not None:
         whole["BudgetLeft"] = round(left, 6)
     yield _line({"Deployment": deployment}, whole, now)

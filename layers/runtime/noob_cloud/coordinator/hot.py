@@ -39,6 +39,8 @@ _ITEMS = 4_000_000
 """Values in one frame of a hot route."""
 _LONGEST_AGAIN = 600.0
 """A request that was first sent longer ago, in seconds, is taken for one of that age."""
+_OURS = 500
+"""From here on a status says that the coordinator failed, or is away."""
 _SMALL = 1 << 18
 """Bytes of a body that is served without leaving the event loop."""
 
@@ -126,6 +128,8 @@ class Door:
         async def noted(message: Message) -> None:
             nonlocal started
             started = True
+            if message.get("status", 200) >= _OURS:
+                self.coordinator.health.refuse()
             await send(message)
 
         try:
@@ -134,7 +138,7 @@ class Door:
             return
         except Exception as error:  # noqa: BLE001 - every error has an answer
             if not started:
-                await _refuse(error, send, scope)
+                await _refuse(error, noted, scope)
             else:  # FastAPI has answered
                 _log.exception("%s %s failed", scope["method"], scope["path"])
 

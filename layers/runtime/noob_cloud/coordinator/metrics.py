@@ -61,6 +61,16 @@ class _Collector:
         yield GaugeMetricFamily(
             "noob_writer_backlog", "Jobs before the writer.", value=self._coordinator.writer.waiting
         )
+        health = self._coordinator.health
+        yield CounterMetricFamily(
+            "noob_api_errors", "Requests answered by an error of ours (5xx).", value=health.errors
+        )
+        if health.barrier is not None:
+            yield GaugeMetricFamily(
+                "noob_replication_seconds",
+                "How long the oldest commit waits for S3, or the newest copy took.",
+                value=health.barrier.lag(),
+            )
         if self._coordinator.capacity is not None:
             yield from _capacity(self._coordinator.capacity)
 

@@ -12,7 +12,7 @@ from noob_cloud.blobs import BlobStore, FolderStore, MemoryStore
 from noob_cloud.coordinator import traces, wire
 from noob_cloud.coordinator.capacity_aws import AwsProvider
 from noob_cloud.coordinator.capacity_loop import CapacityLoop
-from noob_cloud.coordinator.counts import Counts
+from noob_cloud.coordinator.counts import Counts, Health
 from noob_cloud.coordinator.desk import Desk
 from noob_cloud.coordinator.events import Events
 from noob_cloud.coordinator.outgoing import fitting, view, withhold
@@ -90,6 +90,7 @@ class Coordinator:
         self.workers = Workers(timeout=settings.worker_timeout)
         self.events = Events()
         self.counts = Counts()
+        self.health = Health()
         self.history: deque[dict[str, float]] = deque(maxlen=_KEPT_SECONDS)
         """Tasks submitted, claimed, completed, failed in each of the latest seconds."""
         self.started_at = time()

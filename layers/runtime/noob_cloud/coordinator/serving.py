@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from noob_cloud.coordinator.durability import Barrier
     from noob_cloud.coordinator.hot import Door
     from noob_cloud.coordinator.settings import CoordinatorSettings
 
@@ -123,6 +124,13 @@ def _durability(settings: CoordinatorSettings) -> Durability:
     )
 
 
+def _guard(app: Door, barrier: Barrier, *, replicated: bool) -> Guard:
+    health = app.coordinator.health
+    if replicated:
+        health.barrier = barrier
+    return Guard(app, barrier, replicated=replicated, on_refused=health.refuse)
+
+
 def _run(
     settings: CoordinatorSettings,
     app: Door,
@@ -137,7 +145,7 @@ def _run(
     gc.set_threshold(_YOUNG)
     guarded: Any = app
     if durable is not None:
-        guarded = Guard(app, durable.barrier(), replicated=settings.ack == "replicated")
+        guarded = _guard(app, durable.barrier(), replicated=settings.ack == "replicated")
     server = _Server(
         uvicorn.Config(
             guarded,

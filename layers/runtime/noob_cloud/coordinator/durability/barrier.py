@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from noob_cloud.coordinator.answers import body_of, headers_of
@@ -41,6 +42,10 @@ class Barrier:
         self._next: asyncio.Task[None] | None = None
         self.rounds = 0
         """How often it has copied."""
+        self._behind_since: float | None = None
+        """Monotonic time since which a commit waits that somebody wants answered."""
+        self._lasted = 0.0
+        self._worst = 0.0
 
     async def cross(self) -> None:
         """Return when all that was committed before the call is in S3 and the lease holds still.
@@ -49,11 +54,23 @@ class Barrier:
             UnavailableError: it could not be replicated, or the lease cannot be proved.
         """
         if self._version() != self._synced:
+            if self._behind_since is None:
+                self._behind_since = monotonic()
             if self._next is None:
                 self._next = asyncio.get_running_loop().create_task(self._round(self._current))
                 self._next.add_done_callback(_look)
             await asyncio.shield(self._next)
         self.check()
+
+    def lag(self) -> float:
+        """Return for how many seconds the oldest commit waits, or what the newest copy took."""
+        since = self._behind_since
+        return self._lasted if since is None else max(self._lasted, monotonic() - since)
+
+    def worst_lag(self) -> float:
+        """Return the longest lag since this was asked last, in seconds."""
+        worst, self._worst = max(self._worst, self.lag()), 0.0
+        return worst
 
     def check(self) -> None:
         """Raise `UnavailableError` if the lease cannot be proved now."""
@@ -70,8 +87,13 @@ class Barrier:
         self._current, self._next = self._next, None  # who comes now needs another round
         version = self._version()
         self.rounds += 1
+        begun = monotonic()
         await self._sync()
         self._synced = version
+        now = monotonic()
+        self._lasted = now - begun
+        self._worst = max(self._worst, now - (self._behind_since or begun))
+        self._behind_since = None if self._next is None else begun
 
 
 def _look(done: asyncio.Task[None]) -> None:
@@ -85,11 +107,22 @@ class Guard:
 
     Args:
         app: the application.
-        barrier: of its file; None answers after the local commit, with the lease checked.
+        barrier: of its file.
+        replicated: whether to wait for it; else an answer leaves after the local commit, with the
+            lease checked.
+        on_refused: called for each answer that could not leave.
     """
 
-    def __init__(self, app: App, barrier: Barrier, *, replicated: bool = True) -> None:
+    def __init__(
+        self,
+        app: App,
+        barrier: Barrier,
+        *,
+        replicated: bool = True,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self.app = app
+        self._on_refused = on_refused
         self.barrier = barrier
         self._header = (b"noob-ack", b"replicated" if replicated else b"local")
         self._replicated = replicated
@@ -112,6 +145,7 @@ class Guard:
                     self.barrier.check()
             except UnavailableError as error:
                 refused = True
+                self._on_refused()
                 if begun:  # half an answer cannot be taken back: cut it off
                     raise
                 await _refuse(error, send)
