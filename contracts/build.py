@@ -14,7 +14,7 @@ SOURCE = "contracts/src/TaskCoordinator.sol"
 ARTIFACT = ROOT / "layers/runtime/noob_cloud/blockchain/abi/TaskCoordinator.json"
 OPENZEPPELIN = "@openzeppelin/"
 SETTINGS = {
-    "optimizer": {"enabled": True, "runs": 200},
+    "optimizer": {"enabled": True, "runs": 1_000},
     "evmVersion": "paris",
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
 }
