@@ -54,6 +54,8 @@ class Agent:
         duplicates: whether every asynchronous call is delivered twice, as AWS sometimes does.
     """
 
+    kind_of_services = Services
+
     def __init__(
         self,
         cloud: str,
@@ -69,6 +71,7 @@ class Agent:
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         told = {
+            **self.told(url),
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_REGION": region,
@@ -86,7 +89,7 @@ class Agent:
             environment=told,
             concurrency=concurrency,
         )
-        self.services = Services(
+        self.services = self.kind_of_services(
             (folder / "tasks").resolve(), logs=logs, environment=told, agent=url, gpus=gpus
         )
         self.calls = Calls(self.functions, refresh=self.refresh, duplicates=duplicates)
@@ -97,6 +100,12 @@ class Agent:
         self._services: list[dict[str, Any]] = []
         self._counts: dict[str, dict[str, int]] = {}
         self._refreshing = asyncio.Lock()
+
+    @staticmethod
+    def told(url: str) -> dict[str, str]:
+        """Return what everything that runs is told of the agent at a URL."""
+        del url
+        return {}
 
     async def refresh(self) -> None:
         """Read what is deployed, if it has changed."""
@@ -128,6 +137,10 @@ class Agent:
                     mapping, invoke=self.calls.call, threads=self._threads
                 )
 
+    def door(self) -> Door:
+        """Return what answers requests."""
+        return Door(self)
+
     async def follow(self) -> None:
         """Keep what runs as what is deployed, until cancelled."""
         while True:
@@ -135,7 +148,7 @@ class Agent:
                 await self.refresh()
                 counts = await self.services.reconcile(self._services)
                 if counts != self._counts:
-                    await self._http.post("counts", json=counts)
+                    await self._report(counts)
                     self._counts = counts
                 if time.monotonic() - self._swept > _SWEEP_SECONDS:
                     self._swept = time.monotonic()
@@ -144,6 +157,10 @@ class Agent:
                 _log.warning("the emulated cloud does not answer: %r", error)
                 await asyncio.sleep(1)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _report(self, counts: dict[str, dict[str, int]]) -> None:
+        """Tell the emulated cloud how many tasks of each service run."""
+        await self._http.post("counts", json=counts)
 
     async def stop(self) -> None:
         """End everything that runs."""
@@ -190,12 +207,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _run(chosen: argparse.Namespace) -> None:
+async def _run(chosen: argparse.Namespace, kind: type[Agent]) -> None:
     listening = socket.socket(fileno=chosen.fd) if chosen.fd is not None else None
     if listening is None:
         listening = socket.create_server(("127.0.0.1", chosen.port))
     port = listening.getsockname()[1]
-    agent = Agent(
+    agent = kind(
         chosen.cloud,
         url=f"http://127.0.0.1:{port}",
         folder=chosen.folder,
@@ -206,7 +223,7 @@ async def _run(chosen: argparse.Namespace) -> None:
         duplicates=chosen.duplicates,
     )
     config = uvicorn.Config(
-        Door(agent), log_config=None, access_log=False, lifespan="off", ws="none",
+        agent.door(), log_config=None, access_log=False, lifespan="off", ws="none",
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = _Server(config)
@@ -214,15 +231,18 @@ async def _run(chosen: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     following = asyncio.create_task(agent.follow())
+    following.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve([listening])
     finally:
         following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        (ended,) = await asyncio.gather(following, return_exceptions=True)
         await agent.stop()
+    if isinstance(ended, Exception):
+        raise ended
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, *, kind: type[Agent] = Agent) -> int:
     """Run until told to stop."""
     parser = argparse.ArgumentParser(prog="localdev.agent", description=__doc__)
     parser.add_argument("--cloud", required=True, help="URL of the emulated cloud")
@@ -240,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     _credentials(chosen)
     code = 1
     try:
-        asyncio.run(_run(chosen))
+        asyncio.run(_run(chosen, kind))
         code = 0
     except Exception:  # noqa: BLE001 - the one place: its end is said, and is an exit code
         _log.exception("the agent ends")

@@ -38,7 +38,9 @@ class Cdk:
         self, stacks: list[str], *, context: dict[str, str], app: str | None
     ) -> dict[str, dict[str, str]]:
         """Deploy stacks and return their outputs."""
-        self._bootstrap()
+        if not self._bootstrapped:
+            self._bootstrap()
+            self._bootstrapped = True
         path = self._cloud.directory / "outputs.json"
         path.unlink(missing_ok=True)
         self._run(
@@ -58,8 +60,6 @@ class Cdk:
 
         Its roles and its registry of images are not needed where everybody may do everything.
         """
-        if self._bootstrapped:
-            return
         cloud = self._cloud
         name = f"cdk-hnb659fds-assets-{cloud.account}-{cloud.region}"
         where = {} if cloud.region == "us-east-1" else {"LocationConstraint": cloud.region}
@@ -69,11 +69,8 @@ class Cdk:
         cloud.client("ssm").put_parameter(
             Name="/cdk-bootstrap/hnb659fds/version", Value="31", Type="String", Overwrite=True
         )
-        self._bootstrapped = True
 
     def _run(self, words: list[str], *, context: dict[str, str], app: str | None) -> None:
-        from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
-
         cloud = self._cloud
         chosen = {
             "python": PYTHON,
@@ -83,11 +80,21 @@ class Cdk:
         }
         if app is None and "assets_dir" not in context:
             chosen["assets_dir"] = str(prepare(cloud.cache))
-        output = cloud.directory / "cdk.out"
-        words = [*program(), *words, "--output", str(output), *_QUIET]
+        words = [*words, "--output", str(cloud.directory / "cdk.out")]
         for key, value in chosen.items():
             words += ["--context", f"{key}={value}"]
         words += [] if app is None else ["--app", app]
+        self._call(words)
+
+    def _call(self, words: list[str]) -> None:
+        """Run the CDK's command line.
+
+        Raises:
+            LocalCloudError: it says why.
+        """
+        from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
+
+        cloud, words = self._cloud, [*program(), *words, *_QUIET]
         home = cloud.directory / "home"  # the CDK caches accounts by their keys in its home
         home.mkdir(exist_ok=True)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}

@@ -42,6 +42,11 @@ class CodeFolder:
         folder.mkdir(parents=True, exist_ok=True)
         self._runtime: Path | None = None
 
+    def known(self, sha256: str) -> Path | None:
+        """Return the folder with the contents of an archive that was unpacked before."""
+        found = self.folder / sha256[:24]
+        return found if found.exists() else None
+
     def unpack(self, archive: bytes) -> Path:
         """Return the folder with the contents of a zip archive; the same bytes, the same folder.
 

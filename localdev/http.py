@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from localdev.agent import Agent
 
-__all__ = ["Door"]
+__all__ = ["Door", "Response"]
 
 _JSON: Final = [("content-type", "application/json")]
 Response = tuple[int, list[tuple[str, str]], bytes]
@@ -41,7 +41,7 @@ class Door:
             part = await receive()
             body += part.get("body", b"")
             more = part.get("more_body", False)
-        status, headers, answer = await self._answer(scope, body)
+        status, headers, answer = await self.answer(scope, body)
         await send(
             {
                 "type": "http.response.start",
@@ -54,9 +54,10 @@ class Door:
         )
         await send({"type": "http.response.body", "body": answer})
 
-    async def _answer(  # noqa: PLR0911 - one for each thing that is asked
+    async def answer(  # noqa: PLR0911 - one for each thing that is asked
         self, scope: dict[str, Any], body: bytes
     ) -> Response:
+        """Return what a request is answered."""
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }

@@ -121,33 +121,29 @@ class LocalCloud:
         """
         self._clear()
         try:
-            cloud, agent = self._listen(self._port), self._listen(0)
-            self.url = f"http://127.0.0.1:{cloud.getsockname()[1]}"
-            agent_url = f"http://127.0.0.1:{agent.getsockname()[1]}"
-            self.agent_url = agent_url
-            self._agent = httpx.Client(base_url=agent_url, timeout=60, trust_env=False)
-            common = ["--region", self.region]
-            self._spawn("cloud", cloud, ["--agent", agent_url, *common])
-            self._spawn(
-                "agent",
-                agent,
-                [
-                    "--cloud",
-                    self.url,
-                    "--folder",
-                    str(self.directory),
-                    "--cache",
-                    str(self.cache),
-                    *common,
-                    *self._options,
-                ],
-            )
-            with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as cloud_http:
-                self._until(lambda: cloud_http.get("/_localdev/state").is_success, _START_SECONDS)
+            agent = self._listen(0)
+            self.agent_url = f"http://127.0.0.1:{agent.getsockname()[1]}"
+            self._agent = httpx.Client(base_url=self.agent_url, timeout=60, trust_env=False)
+            self._start_cloud()
+            self._start_agent(agent)
             self._until(lambda: self._ask("GET", "/status").is_success, _START_SECONDS)
         except BaseException:
             self.stop()
             raise
+
+    def _start_cloud(self) -> None:
+        """Start AWS's API, at `url`."""
+        listening = self._listen(self._port)
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        words = ["-m", "localdev.cloud", "--fd", str(listening.fileno())]
+        words += ["--agent", self.agent_url, "--region", self.region]
+        self._spawn("cloud", words, listening)
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as http:
+            self._until(lambda: http.get("/_localdev/state").is_success, _START_SECONDS)
+
+    def _start_agent(self, listening: socket.socket) -> None:
+        """Start what runs what is deployed there, at `agent_url`."""
+        self._spawn_agent("localdev.agent", listening)
 
     def _clear(self) -> None:
         """Begin with an empty directory; one that is not ours is not emptied."""
@@ -332,18 +328,36 @@ class LocalCloud:
         self._sockets.append(listening)
         return listening
 
-    def _spawn(self, name: str, listening: socket.socket, options: list[str]) -> None:
-        words = [sys.executable, "-m", f"localdev.{name}", "--fd", str(listening.fileno())]
+    def _spawn_agent(
+        self, module: str, listening: socket.socket, environment: Mapping[str, str] | None = None
+    ) -> None:
+        words = ["-m", module, "--fd", str(listening.fileno()), "--cloud", self.url]
+        words += ["--folder", str(self.directory), "--cache", str(self.cache)]
+        words += ["--region", self.region, *self._options]
+        self._spawn("agent", words, listening, environment)
+
+    def _spawn(
+        self,
+        name: str,
+        words: list[str],
+        listening: socket.socket,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python: str = sys.executable,
+    ) -> None:
+        """Start a Python that inherits a socket, logs to a file of its name, and dies with us."""
+        words = [python, *words]
         if sys.platform == "linux":
             words = [sys.executable, "-ISc", DIE_WITH_PARENT, str(os.getpid()), *words]
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        told = {**os.environ, **(environment or {})}
+        told["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), told.get("PYTHONPATH"))))
         with (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - this Python
-                [*words, *options],
+            process = subprocess.Popen(  # noqa: S603 - a Python of ours
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env=told,
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for whoever started it
             )

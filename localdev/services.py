@@ -126,7 +126,7 @@ class Services:
             return False  # pending, as on a cluster without a free instance
         task = Task(
             service,
-            address=f"127.1.{(number := next(self._numbers)) // 250 % 250}.{number % 250 + 1}",
+            address=self.address(service),
             folder=self._folder / new_id(),
             log=self._logs / f"{service['name']}.log",
             environment=self._environment,
@@ -150,6 +150,12 @@ class Services:
             self._checks[task.id] = check
             check.add_done_callback(lambda _: self._checks.pop(task.id, None))
         return True
+
+    def address(self, service: dict[str, Any]) -> str:
+        """Return an address for another task of a service, of its own."""
+        del service
+        number = next(self._numbers)
+        return f"127.1.{number // 250 % 250}.{number % 250 + 1}"
 
     def _free_gpus(self) -> list[int]:
         taken = {
