@@ -41,7 +41,7 @@ bench: .venv-bench/.ready ## measure against the named peers
 	.venv-bench/bin/python -m bench
 
 clean: ## remove what was built and written, and the environments
-	rm -rf .venv .venv-bench node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-bench .venv-localstack node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'
