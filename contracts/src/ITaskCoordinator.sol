@@ -1,6 +1,60 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.20;
 
+/// @notice What a chain tells its listeners. The listener reads these, so they change with it only.
+interface ITaskEvents {
+    event WorkerRegistered(address indexed worker, uint256 stake);
+    event StakeAdded(address indexed worker, uint256 amount, uint256 stake);
+    event UnstakeRequested(address indexed worker, uint256 amount, uint256 availableAt);
+    event Unstaked(address indexed worker, uint256 amount);
+    event WorkerSlashed(address indexed worker, bytes32 indexed taskCID, uint256 amount);
+
+    event TaskSubmitted(
+        bytes32 indexed taskCID,
+        address indexed submitter,
+        uint256 generation,
+        uint256 reward,
+        uint256 fee,
+        uint256 expiresAt
+    );
+    event TaskClaimed(
+        bytes32 indexed taskCID,
+        address indexed worker,
+        uint256 generation,
+        uint256 reward,
+        uint256 lock,
+        uint256 deadline
+    );
+    event ResultSubmitted(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 deadline);
+    event TaskVerified(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 reward, uint256 fee);
+    event ClaimExpired(bytes32 indexed taskCID, address indexed worker, address indexed caller, uint256 penalty);
+    event TaskReopened(bytes32 indexed taskCID, uint256 generation);
+    event ShareRefunded(
+        bytes32 indexed taskCID, address indexed submitter, uint256 generation, uint256 reward, uint256 fee
+    );
+    /// @notice A batch passed over an entry: called alone, it would have reverted.
+    event Skipped(bytes32 indexed taskCID);
+
+    event TaskChallenged(
+        bytes32 indexed taskCID,
+        address indexed challenger,
+        uint256 indexed disputeID,
+        bytes32 resultCID,
+        uint256 bond,
+        uint256 deadline,
+        string reason
+    );
+    event ChallengeResolved(bytes32 indexed taskCID, uint256 indexed disputeID, uint256 ruling);
+    /// @notice ERC-792: the arbitrator gave a ruling.
+    event Ruling(address indexed arbitrator, uint256 indexed disputeID, uint256 ruling);
+
+    event Withdrawn(address indexed account, address indexed to, uint256 amount);
+    event FeeChanged(uint256 basisPoints);
+    event TreasuryChanged(address indexed treasury);
+    event ArbitratorProposed(address indexed arbitrator, uint256 effectiveAt);
+    event ArbitratorChanged(address indexed arbitrator);
+}
+
 /// @title Staked workers do tasks for a reward, and answer for their results with their stake.
 /// @notice The words: a task is the 32-byte BLAKE3 digest of its CIDv1, its `taskCID`. A worker locks
 /// stake to claim it, submits the cid of its result before a deadline, and is paid once the time for
@@ -8,7 +62,7 @@ pragma solidity 0.8.20;
 ///
 /// Each boundary is sharp: an action that ends at a time is possible strictly before it, and what
 /// follows is possible from that second on.
-interface ITaskCoordinator {
+interface ITaskCoordinator is ITaskEvents {
     // ------------------------------------------------------------------ words
 
     /// @notice Where a task stands.
@@ -87,59 +141,6 @@ interface ITaskCoordinator {
         uint256 unbondingEnds;
         uint256 reputation;
     }
-
-    // ----------------------------------------------------------------- events
-
-    event WorkerRegistered(address indexed worker, uint256 stake);
-    event StakeAdded(address indexed worker, uint256 amount, uint256 stake);
-    event UnstakeRequested(address indexed worker, uint256 amount, uint256 availableAt);
-    event Unstaked(address indexed worker, uint256 amount);
-    event WorkerSlashed(address indexed worker, bytes32 indexed taskCID, uint256 amount);
-
-    event TaskSubmitted(
-        bytes32 indexed taskCID,
-        address indexed submitter,
-        uint256 generation,
-        uint256 reward,
-        uint256 fee,
-        uint256 expiresAt
-    );
-    event TaskClaimed(
-        bytes32 indexed taskCID,
-        address indexed worker,
-        uint256 generation,
-        uint256 reward,
-        uint256 lock,
-        uint256 deadline
-    );
-    event ResultSubmitted(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 deadline);
-    event TaskVerified(bytes32 indexed taskCID, address indexed worker, bytes32 resultCID, uint256 reward, uint256 fee);
-    event ClaimExpired(bytes32 indexed taskCID, address indexed worker, address indexed caller, uint256 penalty);
-    event TaskReopened(bytes32 indexed taskCID, uint256 generation);
-    event ShareRefunded(
-        bytes32 indexed taskCID, address indexed submitter, uint256 generation, uint256 reward, uint256 fee
-    );
-    /// @notice A batch passed over an entry: called alone, it would have reverted.
-    event Skipped(bytes32 indexed taskCID);
-
-    event TaskChallenged(
-        bytes32 indexed taskCID,
-        address indexed challenger,
-        uint256 indexed disputeID,
-        bytes32 resultCID,
-        uint256 bond,
-        uint256 deadline,
-        string reason
-    );
-    event ChallengeResolved(bytes32 indexed taskCID, uint256 indexed disputeID, uint256 ruling);
-    /// @notice ERC-792: the arbitrator gave a ruling.
-    event Ruling(address indexed arbitrator, uint256 indexed disputeID, uint256 ruling);
-
-    event Withdrawn(address indexed account, address indexed to, uint256 amount);
-    event FeeChanged(uint256 basisPoints);
-    event TreasuryChanged(address indexed treasury);
-    event ArbitratorProposed(address indexed arbitrator, uint256 effectiveAt);
-    event ArbitratorChanged(address indexed arbitrator);
 
     // ----------------------------------------------------------------- errors
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.20;
 
-import {ITaskCoordinator} from "../src/ITaskCoordinator.sol";
+import {ITaskCoordinator, ITaskEvents} from "../src/ITaskCoordinator.sol";
 import {TaskCoordinator} from "../src/TaskCoordinator.sol";
 
 /// @dev The cheat codes that these tests use.
@@ -21,7 +21,7 @@ interface Vm {
 }
 
 /// @dev A coordinator with three workers' worth of characters, and the steps of a task's life.
-abstract contract Base {
+abstract contract Base is ITaskEvents {
     Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
 
     address internal constant OWNER = address(0xA11CE0);
