@@ -20,8 +20,8 @@ interface Vm {
     function snapshotGasLastCall(string calldata) external returns (uint256);
 }
 
-/// @dev A coordinator with three workers' worth of characters, and the steps of a task's life.
-abstract contract Base is ITaskEvents {
+/// @dev Who takes part, and the steps of a task's life.
+abstract contract Steps is ITaskEvents {
     Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
 
     address internal constant OWNER = address(0xA11CE0);
@@ -57,15 +57,6 @@ abstract contract Base is ITaskEvents {
             rulingPeriod: 3 days,
             unbondingPeriod: 4 days
         });
-    }
-
-    function setUp() public virtual {
-        vm.warp(1_700_000_000);
-        coordinator = new TaskCoordinator(OWNER, TREASURY, ARBITRATOR, terms());
-        address[6] memory rich = [SUBMITTER, WORKER, OTHER, CHALLENGER, ANYBODY, OWNER];
-        for (uint256 i = 0; i < rich.length; ++i) {
-            vm.deal(rich[i], 1000 ether);
-        }
     }
 
     // ------------------------------------------------------------------ steps
@@ -198,5 +189,17 @@ abstract contract Base is ITaskEvents {
             out = abi.encodePacked(uint8(48 + value % 10), out);
         }
         return string(out);
+    }
+}
+
+/// @dev A test begins with a coordinator that nobody has used, and rich people.
+abstract contract Base is Steps {
+    function setUp() public virtual {
+        vm.warp(1_700_000_000);
+        coordinator = new TaskCoordinator(OWNER, TREASURY, ARBITRATOR, terms());
+        address[6] memory rich = [SUBMITTER, WORKER, OTHER, CHALLENGER, ANYBODY, OWNER];
+        for (uint256 i = 0; i < rich.length; ++i) {
+            vm.deal(rich[i], 1000 ether);
+        }
     }
 }

@@ -3,6 +3,7 @@ pragma solidity 0.8.20;
 
 import {Base} from "./Base.sol";
 
+/// forge-config: default.isolate = true
 /// @dev What each function costs as a transaction of its own, in contracts/snapshots. forge test fails
 /// when a figure changes; FORGE_SNAPSHOT_CHECK=false writes the new ones.
 contract GasTest is Base {
