@@ -11,6 +11,7 @@ from aws_cdk import aws_ssm as ssm
 
 from infra.explained import explain
 from infra.names import INBOX, REPLICA, Names
+from noob_cloud.blobs.presigned import INCOMING
 
 if TYPE_CHECKING:
     from constructs import Construct
@@ -61,6 +62,11 @@ class StorageStack(Stack):
                 abort_incomplete_multipart_upload_after=Duration.days(1),
             ),
             s3.LifecycleRule(id="marks-of-deletion", expired_object_delete_marker=True),
+            s3.LifecycleRule(
+                id="uploads-that-were-left",
+                prefix=f"{REPLICA}/blobs/{INCOMING}/",
+                expiration=Duration.days(1),
+            ),
         ]
         if keep.inputs_days is not None:
             rules.append(

@@ -64,6 +64,8 @@ ROUTES = [
     ("/runs/{run_id}/results", "POST"),
     ("/blobs/{cid}", "GET"),
     ("/blobs/{cid}", "PUT"),
+    ("/blobs/{cid}/upload", "POST"),
+    ("/blobs/{cid}/upload/{upload}", "PUT"),
     ("/capacity", "GET"),
 ]
 MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]

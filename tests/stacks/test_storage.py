@@ -73,6 +73,7 @@ def test_bucket_forgets_what_was_deleted(templates, private):
                         "ExpiredObjectDeleteMarker": True,
                         "Status": "Enabled",
                     },
+                    Match.object_like({"Id": "uploads-that-were-left"}),
                 ]
             }
         },
@@ -85,6 +86,18 @@ def test_bucket_forgets_what_was_deleted(templates, private):
         "ExpirationInDays": 30,
         "Status": "Enabled",
     } in rules
+
+
+def test_uploads_that_nobody_kept_are_forgotten(documents):
+    """What was put by a signed URL, and never named, is deleted after a day."""
+    (bucket,) = [
+        each
+        for each in documents["storage"]["Resources"].values()
+        if each["Type"] == "AWS::S3::Bucket"
+    ]
+    rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    (rule,) = [each for each in rules if each.get("Prefix") == "coordinator/blobs/incoming/"]
+    assert (rule["ExpirationInDays"], rule["Status"]) == (1, "Enabled")
 
 
 def test_bucket_tells_of_uploads(templates):

@@ -50,6 +50,7 @@ class S3Store:
     ) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.endpoint_url = endpoint_url
         self._client = client or _connect(endpoint_url)
 
     def put(self, data: Data, *, now: float | None = None) -> str:
@@ -75,6 +76,20 @@ class S3Store:
             body = self._client.get_object(Bucket=self.bucket, Key=self._key(cid))["Body"]
             data = body.read()
         return verify(cid, data, self._place)
+
+    def get_small(self, cid: str, most: int) -> bytes | None:
+        """Return the blob's bytes, verified; None, unread, if it has more than `most`."""
+        with self._errors(cid):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(cid))
+            if answer["ContentLength"] > most:
+                answer["Body"].close()
+                return None
+            data = answer["Body"].read()
+        return verify(cid, data, self._place)
+
+    def key(self, cid: str) -> str:
+        """Return where a blob is in the bucket."""
+        return self._key(cid)
 
     def get_range(self, cid: str, start: int, length: int) -> bytes:
         """Return up to `length` bytes from `start` on."""

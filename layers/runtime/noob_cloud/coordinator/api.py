@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 
 import noob_cloud
 from noob_cloud.coordinator import (
+    api_blobs,
     api_capacity,
     api_runs,
     api_work,
@@ -52,6 +53,7 @@ def install(app: FastAPI) -> None:
     app.include_router(router)
     app.include_router(api_work.router)
     app.include_router(api_runs.router)
+    app.include_router(api_blobs.router)
     app.include_router(api_capacity.router)
     install_errors(app)
 

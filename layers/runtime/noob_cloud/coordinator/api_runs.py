@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
 
-from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits
 from noob_cloud.coordinator import by_hand, models, models_runs, traces, wire
 from noob_cloud.coordinator.request import (
@@ -34,11 +32,6 @@ if TYPE_CHECKING:
 router = APIRouter()
 RunPath = Annotated[str, Path(min_length=1, max_length=200, description="Id of a run.")]
 CidPath = Annotated[str, Path(min_length=1, max_length=100, description="A cid.")]
-_BINARY: Final[dict[str, Any]] = {
-    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-}
-_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})$")
-_PARTIAL: Final = 206
 
 
 def _json_or_frame(model: Any) -> dict[str, Any]:
@@ -279,56 +272,6 @@ async def post_results(
     done = await service.do(lambda: service.runs.add_results(run_id, posted, caller))
     service.events.add("run.progress", run_id=run_id, done=done)
     return {"done": done}
-
-
-# ---- blobs
-
-
-@router.get(
-    "/blobs/{cid}",
-    tags=["blobs"],
-    summary="Fetch a blob",
-    response_class=Response,
-    responses=errors(404, 416) | {200: {"content": _BINARY}, 206: {"content": _BINARY}},
-)
-async def blob(cid: CidPath, request: Request, service: Service, _caller: Caller) -> Response:
-    """Return the bytes with this cid, or the one range of them that `Range` names."""
-    parse_cid(cid)
-    data = await service.aside(lambda: service.records.blob(cid))
-    headers = {
-        "Accept-Ranges": "bytes",
-        "ETag": f'"{cid}"',
-        "Cache-Control": "private, max-age=31536000, immutable",
-    }
-    kind = "application/octet-stream"
-    wanted = _RANGE.match(request.headers.get("range", ""))
-    if wanted is None:
-        return Response(data, media_type=kind, headers=headers)
-    first = int(wanted[1])
-    last = min(int(wanted[2]) if wanted[2] else len(data) - 1, len(data) - 1)
-    if first > last:
-        headers["Content-Range"] = f"bytes */{len(data)}"
-        problem = {"error": "RangeError", "message": f"The blob has {len(data)} bytes."}
-        return Response(by_hand.encode(problem), 416, media_type=wire.JSON_TYPE, headers=headers)
-    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-    return Response(data[first : last + 1], _PARTIAL, media_type=kind, headers=headers)
-
-
-@router.put(
-    "/blobs/{cid}",
-    tags=["blobs"],
-    summary="Keep a blob",
-    responses=errors(403),
-    openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
-)
-async def put_blob(
-    cid: CidPath, request: Request, service: Service, caller: Caller
-) -> models_runs.CidBody:
-    """Keep bytes under their cid; refused if they have another."""
-    caller.require("client", "worker")
-    data = await request.body()
-    kept = await service.aside(lambda: service.records.put_blob(cid, data))
-    return models_runs.CidBody(cid=kept)
 
 
 def _run_body(row: RunState) -> models_runs.RunBody:

@@ -20,7 +20,7 @@ from noob_cloud.task import TaskPriority
 from noob_cloud.tracing import submitting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from noob_cloud.queue.bodies import Blobs
     from noob_cloud.task import Token
@@ -193,11 +193,13 @@ class CoordinatorClient:
         Raises:
             LeaseLostError: another worker drives it now.
         """
-        packed = [Ext(wire.PACKED, canonical(result)) for result in results]
-        body = wire.Posted(task_id, (token.epoch, token.attempt), first, packed)
-        path = f"/runs/{quote(run_id, safe='')}/results"
-        reply = self._transport.send("POST", path, wire.to_frame(body), headers=FRAMES)
-        return int(reply.json()["done"])
+        path, done = f"/runs/{quote(run_id, safe='')}/results", 0
+        for page in _pages(results, self.blobs.put):
+            body = wire.Posted(task_id, (token.epoch, token.attempt), first, page)
+            reply = self._transport.send("POST", path, wire.to_frame(body), headers=FRAMES)
+            done = int(reply.json()["done"])
+            first += len(page)
+        return done
 
     # ---- looking
 
@@ -229,6 +231,20 @@ class CoordinatorClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pages(results: Iterable[Any], put: Callable[[bytes], str]) -> Iterator[list[Any]]:
+    """Yield results packed, as they fit into requests; large ones go to the blob store."""
+    page: list[Any] = []
+    size = 0
+    for result in results:
+        packed = wire.by_cid(Ext(wire.PACKED, canonical(result)), put)
+        size += wire.size_of(packed)
+        if page and size > wire.LARGE:
+            yield page
+            page, size = [], wire.size_of(packed)
+        page.append(packed)
+    yield page
 
 
 def _state(run: Mapping[str, Any]) -> RunState:

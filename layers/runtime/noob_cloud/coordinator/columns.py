@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noob_cloud.coordinator import wire
 from noob_cloud.queue import submit
 from noob_cloud.task import Task, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from noob_cloud.queue.interface import TaskRef
 
 
-def group(batch: submit.Batch) -> wire.Group:
-    """Return tasks that are scheduled alike as columns."""
+def group(batch: submit.Batch, pack: Callable[[Any], Any] = wire.pack) -> wire.Group:
+    """Return tasks that are scheduled alike as columns, their payloads packed by `pack`."""
     recipe = batch.recipe
     terms = recipe.terms
     nodes: list[str] | str = batch.nodes
@@ -23,7 +23,7 @@ def group(batch: submit.Batch) -> wire.Group:
         nodes = nodes[0]
     payloads = None
     if any(payload is not None for payload in batch.payloads):
-        payloads = [wire.pack(payload) for payload in batch.payloads]
+        payloads = [pack(payload) for payload in batch.payloads]
     epochs = batch.epochs
     if set(map(type, epochs)) != {int}:
         epochs = [wire.pack(epoch) for epoch in epochs]

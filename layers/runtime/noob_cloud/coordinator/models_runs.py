@@ -130,3 +130,29 @@ class EventList(BaseModel):
 
     events: list[dict[str, Any]]
     last: int = Field(description="Ask for what comes after it next.")
+
+
+# ---- blobs that S3 carries
+
+
+class BlobElsewhere(BaseModel):
+    """Where a large blob is to be fetched from."""
+
+    url: str = Field(description="GET it, without any token of ours; `Range` works.")
+    cid: str = Field(description="What the bytes are to be checked by.")
+    expires_in: int = Field(description="Seconds that the URL is good for.", examples=[900])
+
+
+class NewUpload(BaseModel):
+    """A large blob that is to be uploaded."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"size": 50_000_000}})
+    size: int = Field(ge=1, le=1 << 40, strict=True, description="Bytes, exactly.")
+
+
+class UploadBody(BaseModel):
+    """Where it is to be put."""
+
+    url: str | None = Field(description="PUT the bytes there; null: to /blobs/{cid} here.")
+    upload: str | None = Field(description="Names the upload when it is to be kept.")
+    expires_in: int = Field(description="Seconds that the URL is good for.", examples=[900])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from noob_cloud.blobs.presigned import Presigned
+from noob_cloud.blobs.s3 import S3Store
 from noob_cloud.cid import cid as cid_of_bytes
 from noob_cloud.cid import is_cid
 from noob_cloud.coordinator.statements import SQL
 from noob_cloud.exceptions import (
+    BlobCorruptError,
     BlobNotFoundError,
     DecodeError,
     LimitError,
@@ -17,9 +21,11 @@ from noob_cloud.queue.cleanup import named
 
 if TYPE_CHECKING:
     from noob_cloud.blobs import BlobStore, Collected
+    from noob_cloud.blobs.presigned import Ticket
     from noob_cloud.coordinator.desk import Desk
     from noob_cloud.tubes import TubeSource
 
+PRESIGN_BYTES: Final = 4 << 20
 _SHOWN: Final = 1 << 20
 """Bytes of a blob that are decoded to show it as JSON."""
 
@@ -27,13 +33,19 @@ _SHOWN: Final = 1 << 20
 class Records:
     """Tubes in the queue's file, and blobs. Every method blocks.
 
+    Args:
+        desk: the queue.
+        blobs: the blobs.
+        presign_bytes: larger ones are fetched from S3, and put there, by whoever wants them.
+
     The methods that read or write blobs take as long as their bytes do: they belong in a thread of
     their own, not in the writer's.
     """
 
-    def __init__(self, desk: Desk, blobs: BlobStore) -> None:
+    def __init__(self, desk: Desk, blobs: BlobStore, *, presign_bytes: int = PRESIGN_BYTES) -> None:
         self._desk = desk
         self._blobs = blobs
+        self._presign_bytes = presign_bytes
 
     # ---- tubes
 
@@ -99,6 +111,42 @@ class Records:
                     data: bytes = row[0]
                     return data
             raise
+
+    def blob_or_url(self, cid: str) -> tuple[str | None, bytes]:
+        """Return where a large blob is to be fetched from; else None, and what `blob` returns."""
+        store, signer = self._blobs, self._signer
+        if signer is None or not isinstance(store, S3Store):
+            return None, self.blob(cid)
+        try:
+            data = store.get_small(cid, self._presign_bytes)
+        except BlobNotFoundError:
+            return None, self.blob(cid)
+        return (signer.get(cid), b"") if data is None else (None, data)
+
+    def upload(self, size: int) -> Ticket | None:
+        """Return where so many bytes are to be put; None: here."""
+        signer = self._signer
+        if signer is None or size <= self._presign_bytes:
+            return None
+        return signer.put(size)
+
+    def keep_upload(self, cid: str, upload: str) -> None:
+        """Keep what was uploaded under its cid.
+
+        Raises:
+            DecodeError: `upload` names none, or its bytes have another cid.
+            BlobNotFoundError: nothing was uploaded.
+        """
+        if self._signer is None:
+            raise DecodeError("Blobs are put here: PUT /blobs/{cid}.")
+        try:
+            self._signer.keep(upload, cid)
+        except BlobCorruptError as error:
+            raise DecodeError(str(error)) from error
+
+    @cached_property
+    def _signer(self) -> Presigned | None:
+        return Presigned(self._blobs) if isinstance(self._blobs, S3Store) else None
 
     def blob_to_show(self, cid: str) -> bytes:
         """Return what has this cid, for a person to read.

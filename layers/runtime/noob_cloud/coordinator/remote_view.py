@@ -11,7 +11,7 @@ import msgspec
 from noob_cloud.codec.limits import DEFAULT
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.lots import Decoder
-from noob_cloud.coordinator.remote_blobs import RemoteBlobs
+from noob_cloud.coordinator.remote_blobs import DirectBlobs, RemoteBlobs
 from noob_cloud.coordinator.transport import FRAME_PLEASE, FRAMES, JSON
 from noob_cloud.queue.interface import QueueStats
 from noob_cloud.task import Task, TaskStatus
@@ -37,7 +37,8 @@ class RemoteView:
 
     def __init__(self, transport: Transport, blobs: Blobs | None = None) -> None:
         self._transport = transport
-        self.blobs: Blobs = RemoteBlobs(transport) if blobs is None else blobs
+        remote = RemoteBlobs(transport)
+        self.blobs: Blobs = remote if blobs is None else DirectBlobs(blobs, remote)
         self._decoder = Decoder(self.blobs.get)
 
     @property

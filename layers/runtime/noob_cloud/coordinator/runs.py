@@ -26,6 +26,7 @@ from noob_cloud.exceptions import (
     TaskStateError,
 )
 from noob_cloud.queue import look, outcomes, submit
+from noob_cloud.queue.interface import BlobName
 from noob_cloud.task import RunDriver, TaskPriority, TaskStatus, Token
 
 if TYPE_CHECKING:
@@ -293,6 +294,8 @@ class Runs:
 
     def _put(self, packed: Any) -> tuple[str, bytes | None]:
         value = wire.admit(packed)
+        if isinstance(value, BlobName):
+            return str(value), None
         frame = bytes(value) if type(packed) is Ext else codec.canonical(value)
         if len(frame) > _INLINE:
             return self._blobs.put(frame), None

@@ -76,7 +76,7 @@ class Coordinator:
             clock=clock,
         )
         self.desk.max_batch = settings.max_batch
-        self.records = Records(self.desk, self.blobs)
+        self.records = Records(self.desk, self.blobs, presign_bytes=settings.presign_bytes)
         self.runs = Runs(
             self.desk,
             self.blobs,

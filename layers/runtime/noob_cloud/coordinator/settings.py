@@ -61,6 +61,8 @@ class CoordinatorSettings(BaseSettings):
     """Bytes of a request's body."""
     max_blob: int = Field(default=1024 * MIB, gt=0)
     """Bytes of an uploaded blob."""
+    presign_bytes: int = Field(default=4 * MIB, ge=0)
+    """Larger blobs that lie in S3 are fetched from there, by a URL that is good for minutes."""
     max_bodies: int = Field(default=2048 * MIB, gt=0)
     """Bytes of all the large bodies that are under way or being worked on."""
     max_batch: int = Field(default=10_000, gt=0)

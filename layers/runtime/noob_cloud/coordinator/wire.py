@@ -6,17 +6,21 @@ holds its codec frame: the coordinator hands it on without decoding it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 from msgspec.msgpack import Decoder, Encoder, Ext
 
+from noob_cloud.cid import parse_cid
 from noob_cloud.codec import Limits, dumps, loads
 from noob_cloud.codec.frame import EXTENDED, MAGIC, VERSION, parse
 from noob_cloud.codec.scan import check_items
 from noob_cloud.exceptions import DecodeError
-from noob_cloud.queue.interface import Encoded
+from noob_cloud.queue.interface import BlobName, Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FRAME_TYPE: Final = "application/vnd.noob-cloud.frame"
 """Media type of a codec frame."""
@@ -25,12 +29,17 @@ DRIVER_NODE: Final = "noob_cloud:drive"
 """The node_id of a run's driver task."""
 DRIVE_TAG: Final = "noob:drive"
 """Tag of driver tasks; every worker may ask for it. With `+TAG`: for workers with that tag."""
+LARGE: Final = 4 << 20
+"""Bytes of a value from which on it travels as a blob."""
 PACKED: Final = 70
 """Extension type of a value that is a codec frame by itself."""
 BLOB: Final = 71
 """Extension type of the cid of a value that is a codec frame in the coordinator's blob store."""
 _PLAIN = frozenset((type(None), bool, int, float, bytes))
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 64) - 1
+_LONGEST_CID = 100
+_SIZED = frozenset((bytes, str))
+_NUMBER = 9
 _SHORT = 1 << 14
 """A longer string or byte string is cheaper to hand on as a frame."""
 
@@ -81,14 +90,33 @@ def admit(packed: Any) -> Any:
     """Return what the queue is to store for a value that came over the network.
 
     Raises:
-        DecodeError: it is an extension that is no codec frame.
+        DecodeError: it is an extension that is neither a codec frame nor the cid of one.
     """
     if type(packed) is not Ext:
         return packed
     data = bytes(packed.data)
+    if packed.code == BLOB and len(data) < _LONGEST_CID:
+        name = data.decode("latin-1")
+        parse_cid(name)
+        return BlobName(name)
     if packed.code != PACKED or not data.startswith(MAGIC):
         raise DecodeError("A payload or result is an extension value that is no codec frame.")
     return Encoded(data)
+
+
+def size_of(packed: Any) -> int:
+    """Return about how many bytes a packed value takes on the wire."""
+    if type(packed) is Ext:
+        return len(packed.data)
+    return len(packed) if type(packed) in _SIZED else _NUMBER
+
+
+def by_cid(packed: Any, put: Callable[[bytes], str]) -> Any:
+    """Return the cid in the place of a large value, once `put` has it: gateways carry 10 MB."""
+    if size_of(packed) <= LARGE:
+        return packed
+    frame = bytes(packed.data) if type(packed) is Ext else dumps(packed)
+    return Ext(BLOB, put(frame).encode())
 
 
 # ---- submit

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from noob_cloud.exceptions import DatabaseDamagedError, QueueError
-from noob_cloud.queue.interface import Encoded
+from noob_cloud.queue.interface import BlobName, Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,6 +72,8 @@ class Values:
                 if kind is str and not value.isascii():
                     return self._text(value)
             return value
+        if kind is BlobName:
+            return Ext(CID, value.encode())
         return self._frame(bytes(value) if kind is Encoded else _codec()[0](value))
 
     def pack_all(self, values: Sequence[Any]) -> list[Any]:

@@ -19,6 +19,12 @@ With the id alone the queue object that claimed the task supplies the token.
 """
 
 
+class BlobName(str):
+    """The cid of a value's frame that is in the queue's blob store already."""
+
+    __slots__ = ()
+
+
 class Encoded(bytes):
     """A value that is already a frame of `noob_cloud.codec`: stored and handed on as it is."""
 

@@ -113,7 +113,8 @@ class RemoteQueue(RemoteView):
         ids: list[int] = []
         for part in _parts(entries):
             batches, count = submit.gather(part)
-            body = wire.Submit([columns.group(batch) for batch in batches], uuid4().hex)
+            groups = [columns.group(batch, self._pack) for batch in batches]
+            body = wire.Submit(groups, uuid4().hex)
             node = batches[0].nodes[0]
             with submitting(node, node=node, tasks=count, run_id=batches[0].recipe.run_id) as told:
                 ids += self._post("/tasks", body, wire.Submitted, now=now, headers=told).ids
@@ -249,11 +250,9 @@ class RemoteQueue(RemoteView):
         self, results: Iterable[tuple[TaskRef, Any]], *, now: float | None = None
     ) -> list[int]:
         """Settle each task; return the ids that were refused because their lease is lost."""
-        pairs = list(results)
         refused: list[int] = []
-        for first in range(0, len(pairs), _MOST):
-            body = self._outcomes(pairs[first : first + _MOST])
-            refused += self._settle(body, now=now).refused
+        for page in self._pages(results):
+            refused += self._settle(self._outcomes(page), now=now).refused
         return refused
 
     def complete_and_claim(
@@ -269,10 +268,14 @@ class RemoteQueue(RemoteView):
         now: float | None = None,
     ) -> tuple[list[int], list[Task]]:
         """`complete_many` and `claim_many` in one commit: the refused ids and the new tasks."""
-        body = self._outcomes(list(results), worker_id)
+        *before, last = self._pages(results) or [[]]
+        refused: list[int] = []
+        for page in before:
+            refused += self._settle(self._outcomes(page, worker_id), now=now).refused
+        body = self._outcomes(last, worker_id)
         body.claim = columns.ask(worker_id, limit, affinity_tags, accept_untagged, lease_seconds)
         settled = self._settle(body, now=now)
-        return settled.refused, self._hold(settled.lots, worker_id, decode=decode)
+        return refused + settled.refused, self._hold(settled.lots, worker_id, decode=decode)
 
     def _outcomes(
         self, pairs: list[tuple[TaskRef, Any]], worker_id: str | None = None
@@ -282,7 +285,7 @@ class RemoteQueue(RemoteView):
             task_id, token = self._ref(task)
             ids, values = done.setdefault(token, ([], []))
             ids.append(task_id)
-            values.append(wire.pack(result))
+            values.append(result)
         if worker_id is None:
             worker_id = self._worker_of(pairs[0][0]) if pairs else ""
         groups = [
@@ -292,6 +295,25 @@ class RemoteQueue(RemoteView):
             for token, (ids, values) in done.items()
         ]
         return wire.Outcomes(worker_id, groups)
+
+    def _pages(self, results: Iterable[tuple[TaskRef, Any]]) -> list[list[tuple[TaskRef, Any]]]:
+        """Return results packed, as they fit into requests; large ones go to the blob store."""
+        pages: list[list[tuple[TaskRef, Any]]] = []
+        size = 0
+        for task, result in results:
+            packed = wire.pack(result)
+            more = wire.size_of(packed)
+            if more > wire.LARGE:
+                packed, more = wire.by_cid(packed, self.blobs.put), 0
+            if not pages or len(pages[-1]) == _MOST or size + more > _MOST_BYTES:
+                pages.append([])
+                size = 0
+            pages[-1].append((task, packed))
+            size += more
+        return pages
+
+    def _pack(self, value: Any) -> Any:
+        return wire.by_cid(wire.pack(value), self.blobs.put)
 
     def _settle(self, body: wire.Outcomes, *, now: float | None) -> wire.Settled:
         settled: wire.Settled = self._post("/outcomes", body, wire.Settled, now=now)
