@@ -32,14 +32,22 @@ def arn(service: str, resource: str) -> str:
 
 
 def keep_replica(bucket: s3.IBucket) -> list[iam.PolicyStatement]:
-    """Allow what the coordinator does below its prefix: lease, replica, blobs."""
+    """Allow what the coordinator does below its prefix: lease, replica, blobs.
+
+    S3 says of an object that is missing that it is forbidden, unless one may list the bucket, and
+    no prefix is in that question: without `IfExists` a first lease could never be taken.
+    """
     below = f"{REPLICA}/*"
     return [
         allow(
             ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             bucket.arn_for_objects(below),
         ),
-        allow(["s3:ListBucket"], bucket.bucket_arn, StringLike={"s3:prefix": [REPLICA, below]}),
+        allow(
+            ["s3:ListBucket"],
+            bucket.bucket_arn,
+            StringLikeIfExists={"s3:prefix": [REPLICA, below]},
+        ),
     ]
 
 

@@ -70,6 +70,21 @@ def test_only_the_coordinator_writes_the_replica(documents):
                     assert re.search(r"/(coordinator/blobs|outbox)/\*$", _flat(resource)), where
 
 
+def test_the_coordinator_is_told_of_what_is_missing(documents):
+    """S3 answers "forbidden" for a missing object to who may not list, and names no prefix there.
+
+    A condition that wants a prefix would keep the first coordinator from its first lease.
+    """
+    (found,) = [
+        statement
+        for _, statement in _statements({"coordinator": documents["coordinator"]})
+        if "s3:ListBucket" in _list(statement["Action"])
+    ]
+    assert found["Condition"] == {
+        "StringLikeIfExists": {"s3:prefix": ["coordinator", "coordinator/*"]}
+    }
+
+
 def test_only_the_coordinator_starts_workers(documents):
     """It may invoke the aliases and set the counts of its own services, and nobody else may."""
     found = {}
