@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from ast import literal_eval
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -107,14 +108,13 @@ class EmbeddedEndpoint:
         try:
             return method(*params)
         except errors.TransactionFailed as error:
-            data = error.args[0] if error.args else ""
-            text = data if isinstance(data, str) and data.startswith("0x") else None
-            raise _RefusedError(_REVERTED, f"execution reverted: {data}", text) from error
+            text = _reverted(error)
+            raise _RefusedError(_REVERTED, "execution reverted", text) from error
         except errors.TransactionNotFound:
             return None
         except errors.BlockNotFound as error:
             raise _RefusedError(-32001, "header not found") from error
-        except Exception as error:  # noqa: BLE001 - whatever the chain says is the node's answer
+        except Exception as error:
             told = " ".join(str(part) for part in error.args) or type(error).__name__
             raise _RefusedError(-32000, told[:500]) from error
 
@@ -176,6 +176,16 @@ class EmbeddedEndpoint:
             made["to"] = call["to"]
         made["gas"] = int(call.get("gas", hex(20_000_000)), 16)
         return made
+
+
+def _reverted(error: BaseException) -> str | None:
+    """Return what a contract reverted with, as a node does, or in words."""
+    data: Any = error
+    while isinstance(data, BaseException):
+        data = data.args[0] if data.args else None
+    if isinstance(data, str) and data.startswith(("b'", 'b"')):
+        data = literal_eval(data)  # eth-tester writes bytes as Python does
+    return "0x" + data.hex() if isinstance(data, bytes) else data
 
 
 def _at(tag: str | None) -> Any:

@@ -13,6 +13,7 @@ __all__ = [
     "DisagreementError",
     "ExtraMissingError",
     "FeeCeilingError",
+    "InsufficientFundsError",
     "NetworkRetiredError",
     "NotMinedError",
     "ReadOnlyError",
@@ -66,6 +67,10 @@ class RpcAnswerError(ChainError, RuntimeError):
 
 class FeeCeilingError(ChainError, RuntimeError):
     """The chain's fee is above the ceiling that was set."""
+
+
+class InsufficientFundsError(ChainError, RuntimeError):
+    """The account has less ether than the transaction costs."""
 
 
 class NotMinedError(ChainError, TimeoutError):
