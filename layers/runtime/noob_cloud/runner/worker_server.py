@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from noob_cloud.upstream import quieten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from noob_cloud.worker.settings import WorkerSettings
 
 _LOOPBACK = "127.0.0.1"
+_CONTAINER = "ECS_CONTAINER_METADATA_URI_V4"
+_POOL = "noob:pool-"
 
 
 def arguments() -> ArgumentParser:
@@ -34,7 +36,10 @@ def arguments() -> ArgumentParser:
     add("--port", type=int, default=8000, help="port; 0 takes a free one and says which")
     add("--tube", help="a tube (path or id) to load before the first request")
     add("--max-tasks", type=_positive, default=os.cpu_count() or 1, help="tasks at once")
-    add("--worker-id", help="name in messages and metrics (default: host name and port)")
+    add(
+        "--worker-id",
+        help="name in messages and metrics (default: host name and port; in ECS pool and container)",
+    )
     add("--tags", type=_words, default=frozenset(), help="what this machine offers: gpu,cuda")
     add("--token", help="the token to ask for; NOOB_CLOUD_TOKEN keeps it out of `ps`")
     add("--token-file", type=Path, help="TOML file of scoped tokens")
@@ -80,7 +85,7 @@ def _settings(options: Namespace) -> WorkerSettings:
     from noob_cloud.tubes import TubeSource  # noqa: PLC0415 - see the module's docstring
     from noob_cloud.worker.settings import WorkerSettings  # noqa: PLC0415 - see above
 
-    name = options.worker_id or f"{socket.gethostname()}-{options.port or os.getpid()}"
+    name = options.worker_id or name_of(options, os.environ)
     if options.tube is not None and Path(options.tube).exists():
         sys.path.insert(0, str(Path(options.tube).resolve().parent))  # its modules lie beside it
     return WorkerSettings(
@@ -98,6 +103,19 @@ def _settings(options: Namespace) -> WorkerSettings:
         coordinator_token=options.token,
         accept_untagged=not options.tagged_only,
     )
+
+
+def name_of(options: Namespace, environ: Mapping[str, str]) -> str:
+    """Return a worker's name: host and port; of a container of ECS its pool and its own id.
+
+    The id ends the address of the container's metadata. Hosts are shared: two containers on one
+    instance may be told one host name.
+    """
+    container = environ.get(_CONTAINER, "").rstrip("/").rpartition("/")[2]
+    if not container:
+        return f"{socket.gethostname()}-{options.port or os.getpid()}"
+    pools = sorted(tag.removeprefix(_POOL) for tag in options.tags if tag.startswith(_POOL))
+    return f"{pools[0] if pools else 'worker'}-{container[:12]}"
 
 
 def _tube(name: str) -> Any:
