@@ -62,7 +62,9 @@ def otsu(pixels: Pixels) -> int:
     return int(np.argmax(below * above * gap**2))
 
 
-def summarise(uri: str, found: list[list[dict[str, Any]]]) -> Annotated[dict[str, Any], Name("summary")]:
+def summarise(
+    uri: str, found: list[list[dict[str, Any]]]
+) -> Annotated[dict[str, Any], Name("summary")]:
     """Everything that was found in one picture, the largest first."""
     things = [thing for tile in found for thing in tile]
     things.sort(key=lambda thing: (-thing["area"], thing["y"], thing["x"]))

@@ -14,10 +14,10 @@ WEIGHTS = np.rint(255 * np.exp(-np.arange(4096) / 300)).astype(np.int32)
 """What a pixel counts, by how much its surroundings differ: the mean of the squares."""
 
 
-def denoise(tile: Tile, reach: int = 5, patch: int = 2) -> Annotated[Tile, Name("tile")]:
+def denoise(tile: Tile, reach: int = 7, patch: int = 2) -> Annotated[Tile, Name("tile")]:
     """Average each pixel with those in like surroundings (non-local means, Buades 2005).
 
-    The heavy part, and of the kind that GPUs are bought for: the placement sends it to them.
+    The heavy part: every worker takes the next tile that waits.
     """
     pixels = tile["pixels"].astype(np.int32)
     height, width = pixels.shape
@@ -44,7 +44,10 @@ def mean_around(values: Pixels, reach: int) -> Pixels:
 
 
 def find(tile: Tile, smallest: int = 12) -> Annotated[list[Thing], Name("things")]:
-    """Outline the things whose centre is in the tile's core."""
+    """Outline the things whose centre is in the tile's core.
+
+    Where a network would do this, it would want a GPU: the placement sends it to one.
+    """
     top, left, bottom, right = tile["core"]
     outside = label(np.pad(tile["pixels"] <= tile["level"], 1, constant_values=True))
     numbers = label((outside != outside[0, 0])[1:-1, 1:-1])  # a thing's holes are a part of it
