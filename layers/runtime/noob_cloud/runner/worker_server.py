@@ -38,7 +38,7 @@ def arguments() -> ArgumentParser:
     add("--max-tasks", type=_positive, default=os.cpu_count() or 1, help="tasks at once")
     add(
         "--worker-id",
-        help="name in messages and metrics (default: host name and port; in ECS pool and container)",
+        help="name in messages and metrics (default: host and port; in ECS pool and id)",
     )
     add("--tags", type=_words, default=frozenset(), help="what this machine offers: gpu,cuda")
     add("--token", help="the token to ask for; NOOB_CLOUD_TOKEN keeps it out of `ps`")
