@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from noob_cloud import __version__
+from noob_cloud.cli.chain import chain
 from noob_cloud.cli.dashboard import dashboard
 from noob_cloud.cli.deploy import deploy
 from noob_cloud.cli.dev import dev
@@ -48,6 +49,7 @@ app.command()(cancel)
 app.command()(redrive)
 app.command()(restore)
 app.command()(schema)
+app.add_typer(chain)
 
 
 def _version(value: bool) -> None:  # noqa: FBT001 - Typer's callback

@@ -14,6 +14,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+from noob_cloud.blockchain.errors import ConfigError, ExtraMissingError, ReadOnlyError, RpcError
 from noob_cloud.exceptions import (
     AuthenticationError,
     DatabaseDamagedError,
@@ -38,11 +39,14 @@ OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 _USAGE = (
     AuthenticationError,
+    ConfigError,
     DatabaseDamagedError,
     DatabaseVersionError,
     DeploymentNotFoundError,
+    ExtraMissingError,
     ForbiddenError,
     PlanError,
+    ReadOnlyError,
     ReplicaError,
     RoutingError,
     RunNotFoundError,
@@ -51,7 +55,7 @@ _USAGE = (
     TubeNotFoundError,
     TubeRefusedError,
 )
-_UNREACHABLE = (LeaseTakenError, NoWorkerError, UnavailableError)
+_UNREACHABLE = (LeaseTakenError, NoWorkerError, RpcError, UnavailableError)
 
 
 class UsageError(NoobCloudError):
