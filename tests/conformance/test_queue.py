@@ -395,6 +395,54 @@ def test_failure_for_good(queue: Queue) -> None:
     assert queue.get_task(task_id).status is TaskStatus.DEAD
 
 
+def test_refused_task_is_for_another_worker(queue: Queue, clock: FakeClock) -> None:
+    """It is ready at once, with every attempt left, and says what it wants."""
+    task_id = queue.submit_task("n", 0, max_retries=0)
+    for _ in range(5):
+        assert queue.refuse_task(claimed(queue), "it wants code A, not B.") is TaskStatus.READY
+        clock.time += 10.0
+    assert (queue.get_task(task_id).error or "").startswith("it wants code A, not B. It was handed")
+
+    queue.complete_task(claimed(queue, "another"), "done")
+
+    assert queue.get_task(task_id).result == "done"
+
+
+def test_task_that_everybody_refuses_is_dead(queue: Queue, clock: FakeClock) -> None:
+    """When for as long as an attempt may take only workers with other code came, it says so."""
+    task_id = queue.submit_task("n", 0, timeout_seconds=200)
+    for _ in range(3):
+        assert queue.refuse_task(claimed(queue), "other code.") is TaskStatus.READY
+        clock.time += 90.0
+    assert queue.refuse_task(claimed(queue), "other code.", "where") is TaskStatus.DEAD
+
+    task = queue.get_task(task_id)
+    assert "For 270 s no worker with that code has taken the task" in (task.error or "")
+    assert task.traceback == "where"
+    queue.redrive([task_id])
+    assert queue.refuse_task(claimed(queue), "other code.") is TaskStatus.READY
+
+
+def test_who_claims_between_two_refusals_had_the_code(queue: Queue, clock: FakeClock) -> None:
+    """What counts is the time in which nobody else has claimed the task."""
+    queue.submit_task("n", 0, timeout_seconds=10, max_retries=5)
+    queue.refuse_task(claimed(queue), "other code.")
+    clock.time += 100.0
+    queue.fail_task(claimed(queue), "its node raised")
+    clock.time += 100.0
+    assert queue.refuse_task(claimed(queue), "other code.") is TaskStatus.READY
+
+
+def test_only_who_holds_a_task_refuses_it(queue: Queue, clock: FakeClock) -> None:
+    """A worker whose lease was lost hands nothing back."""
+    queue.submit_task("n", 0)
+    task = claimed(queue, lease_seconds=5.0)
+    clock.time += 6.0
+    claimed(queue, "another")
+    with pytest.raises(LeaseLostError):
+        queue.refuse_task(task, "other code.")
+
+
 def test_redrive(queue: Queue) -> None:
     """A redriven task has all its attempts again, and a token above every earlier one."""
     ids = queue.submit_many([{"node_id": "n", "epoch": e, "max_retries": 0} for e in range(3)])

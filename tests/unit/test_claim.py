@@ -18,6 +18,7 @@ from noob_cloud.tubes import TubeSource
 from noob_cloud.worker import settle
 from noob_cloud.worker.claim import ClaimLoop
 from noob_cloud.worker.execute import exception_of, outcome_of_failure
+from noob_cloud.worker.held import Holding
 from noob_cloud.worker.threads import ThreadSlots
 
 if TYPE_CHECKING:
@@ -101,6 +102,45 @@ def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
     while not condition():
         assert monotonic() < end, "it did not come to pass"
         wait.wait(0.01)
+
+
+def test_hands_back_what_it_has_other_code_for(
+    queue: TaskQueue, source: TubeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attempt is counted, others may have the task at once, and this worker pauses."""
+    monkeypatch.setattr("noob_cloud.worker.held._LONGEST_PAUSE", 600.0)
+    monkeypatch.setattr("noob_cloud.worker.held._FIRST_PAUSE", 600.0)
+    task_id = queue.submit_task("a", 0, data=stage(source, "a", 1, code="bafyother"), max_retries=0)
+
+    with Worker(queue, source, limit=1) as worker:
+        until(lambda: worker.loop.counts["refused"] == 1)
+        until(lambda: queue.get_task(task_id).status is TaskStatus.READY)
+        later = queue.submit_task("a", 1, data=stage(source, "a", 2))
+        task = queue.get_task(task_id)
+        assert task.status is TaskStatus.READY
+        assert "wants code bafyother, but this worker has" in (task.error or "")
+        other = queue.claim_many("other", 2)
+        assert [x.task_id for x in other] == [task_id, later]
+        assert worker.loop.counts == {"refused": 1}
+
+
+def test_pause_grows_while_all_code_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a second to half a minute; tasks that came together count once, a good one resets it."""
+    clock = [50.0]
+    monkeypatch.setattr("noob_cloud.worker.held.monotonic", lambda: clock[0])
+    holding = Holding(2)
+    assert holding.reserve() == 2
+    holding.take([], reserved=2)
+    pauses = []
+    for _ in range(7):
+        pauses.append(holding.pause())
+        assert holding.pause() == pauses[-1]
+        assert holding.reserve() == 0
+        clock[0] += pauses[-1]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert holding.reserve() == 2
+    holding.go_on()
+    assert holding.pause() == 1.0
 
 
 def test_runs_calls_of_a_run(queue: TaskQueue, source: TubeSource) -> None:

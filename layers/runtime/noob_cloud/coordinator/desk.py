@@ -19,6 +19,7 @@ from noob_cloud.exceptions import (
 )
 from noob_cloud.identity import BADGE_BITS
 from noob_cloud.queue import TaskQueue, claims, leases, look, outcomes, submit
+from noob_cloud.queue.refusals import refuse
 from noob_cloud.task import Token
 
 if TYPE_CHECKING:
@@ -259,6 +260,8 @@ class Desk(TaskQueue):
     def _fail(self, failure: wire.Failure, now: float) -> str:
         told = (failure.error, failure.traceback, failure.retryable)
         ref = (failure.task_id, Token(*failure.token))
+        if failure.refused:
+            return refuse(self._ledger, ref, failure.error, failure.traceback, now).value
         return outcomes.fail(self._ledger, ref, told, self._backoff, now).value
 
     def _pack_done(self, done: Iterable[wire.Done]) -> outcomes.Results:

@@ -250,12 +250,13 @@ class Coordinator:
         refused = len(settled.refused)
         counts = self.counts
         counts.completed += max(0, done - refused)
-        counts.failed += len(settled.statuses)
+        failed = sum(x.task_id in settled.statuses and not x.refused for x in body.failed)
+        counts.failed += failed
         counts.refused += refused
         row = self._seen(body.worker_id, who, None if ask is None else tags, pool)
         if row is not None:
             row.completed += done
-            row.failed += len(settled.statuses)
+            row.failed += failed
             gone = done + len(body.failed) + sum(len(group.ids) for group in body.released)
             row.running = max(0, row.running - gone)
         if ask is not None:

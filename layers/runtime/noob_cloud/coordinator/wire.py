@@ -107,7 +107,7 @@ def admit(packed: Any) -> Any:
 def size_of(packed: Any) -> int:
     """Return about how many bytes a packed value takes on the wire."""
     if type(packed) is Ext:
-        return len(packed.data)
+        return len(packed.data)  # type: ignore[arg-type] # bytes, or a view of them
     return len(packed) if type(packed) in _SIZED else _NUMBER
 
 
@@ -223,6 +223,8 @@ class Failure(msgspec.Struct, array_like=True):
     error: Text
     traceback: Text | None = None
     retryable: bool = True
+    refused: bool = False
+    """The worker has other code: the task is for another one, and no attempt is counted."""
 
 
 class Held(msgspec.Struct, array_like=True):
@@ -250,7 +252,7 @@ class Settled(msgspec.Struct, array_like=True):
     refused: list[int]
     """Tasks whose lease is lost: another worker's, settled or cancelled."""
     statuses: dict[int, str]
-    """What became of each failed task: delayed, or dead."""
+    """What became of each failed task: delayed, dead, or ready where it was refused."""
     lots: list[Lot]
 
 

@@ -178,6 +178,20 @@ class Queue(Protocol):
         """Report a failure: DELAYED when it will be tried again after a backoff, else DEAD."""
         ...
 
+    def refuse_task(
+        self,
+        task: TaskRef,
+        error: str,
+        traceback: str | None = None,
+        *,
+        now: float | None = None,
+    ) -> TaskStatus:
+        """Hand a task back that this worker has other code for: READY, and no attempt is counted.
+
+        DEAD when for long only such workers have claimed it.
+        """
+        ...
+
     def heartbeat(
         self,
         tasks: TaskRef | Sequence[TaskRef],

@@ -339,9 +339,40 @@ class RemoteQueue(RemoteView):
         if isinstance(error, BaseException):
             traceback = traceback or "".join(tracebacks.format_exception(error))
             error = f"{type(error).__name__}: {error}"
+        return self._fail(task, error, traceback, retryable=retryable, now=now)
+
+    def refuse_task(
+        self,
+        task: TaskRef,
+        error: str,
+        traceback: str | None = None,
+        *,
+        now: float | None = None,
+    ) -> TaskStatus:
+        """Hand a task back that this worker has other code for: READY, and no attempt is counted.
+
+        DEAD when for two minutes, or for as long as one attempt of it may take, only such workers
+        have claimed it.
+
+        Raises:
+            LeaseLostError: it is not this worker's any more.
+        """
+        return self._fail(task, error, traceback, refused=True, now=now)
+
+    def _fail(
+        self,
+        task: TaskRef,
+        error: str,
+        traceback: str | None,
+        *,
+        retryable: bool = True,
+        refused: bool = False,
+        now: float | None,
+    ) -> TaskStatus:
         task_id, token = self._ref(task)
         told = None if traceback is None else _told(traceback)
-        failure = wire.Failure(task_id, columns.pair(token), _told(error), told, retryable)
+        pair = columns.pair(token)
+        failure = wire.Failure(task_id, pair, _told(error), told, retryable, refused)
         settled = self._settle(wire.Outcomes(self._worker_of(task), failed=[failure]), now=now)
         self._held.pop(task_id, None)
         if task_id not in settled.statuses:

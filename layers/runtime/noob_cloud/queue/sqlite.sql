@@ -277,6 +277,18 @@ VALUES (?, ?, ?, ?, ?, ?);
 -- name: add_failure
 INSERT OR REPLACE INTO failure (id, error, traceback) VALUES (?, ?, ?);
 
+-- name: make_refusals
+CREATE TABLE IF NOT EXISTS refusal (id INTEGER PRIMARY KEY, since REAL NOT NULL, claims INTEGER NOT NULL);
+
+-- name: refusal
+SELECT since, claims FROM refusal WHERE id = ?;
+
+-- name: add_refusal
+INSERT OR REPLACE INTO refusal (id, since, claims) VALUES (?, ?, ?);
+
+-- name: drop_refusal
+DELETE FROM refusal WHERE id = ?;
+
 -- name: failure
 SELECT error, traceback FROM failure WHERE id = ?;
 

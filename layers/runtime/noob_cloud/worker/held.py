@@ -21,6 +21,9 @@ _AHEAD_SECONDS = 0.25
 LONGEST_WAIT = 0.5
 """Seconds after which a task that was claimed ahead, and has not begun, is for another worker."""
 MOST_AHEAD = 200
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+"""Seconds without claiming after a task whose code is another one: others may have it."""
 _SMOOTHING = 0.2
 
 
@@ -53,7 +56,7 @@ class Holding:
         self.limit = limit
         self.change = Condition()
         self.counts: Counter[str] = Counter()
-        """Tasks by what became of them: completed, failed, lost, released."""
+        """Tasks by what became of them: completed, failed, lost, released, refused."""
         self.ending = False
         """No more is claimed."""
         self.over = False
@@ -64,6 +67,8 @@ class Holding:
         self._settling = False
         self._reserved = 0
         self._seconds: float | None = None
+        self._pause = 0.0
+        self._paused_until = 0.0
 
     @property
     def all(self) -> list[Held]:
@@ -78,6 +83,19 @@ class Holding:
 
     # ---- claimed
 
+    def pause(self) -> float:
+        """Claim nothing for a while, longer each time; return for how many seconds."""
+        with self.change:
+            now = monotonic()
+            if now >= self._paused_until:  # those that came together count once
+                self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
+                self._paused_until = now + self._pause
+            return self._pause
+
+    def go_on(self) -> None:
+        """A task was run: the next pause begins as short as the first."""
+        self._pause = 0.0
+
     def reserve(self, *, after: int = 0) -> int:
         """Return how many tasks to claim now, and keep their places.
 
@@ -86,7 +104,7 @@ class Holding:
                 settled: then only an idle place is worth a call of its own.
         """
         with self.change:
-            if self.ending:
+            if self.ending or monotonic() < self._paused_until:
                 return 0
             taken = len(self._held) + self._reserved - after
             if not after and (taken >= self.limit or self._done):

@@ -11,6 +11,7 @@ from tenacity.wait import wait_random_exponential
 
 from noob_cloud import codec
 from noob_cloud.exceptions import (
+    CodeMismatchError,
     LeaseLostError,
     NoobCloudError,
     TaskNotFoundError,
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 OUTAGE_SECONDS = 200.0
 """How long the queue may be away before a finished task's outcome is given up: three minutes of a
 coordinator's restart and some more. The lease then runs out, and another worker runs the task."""
+_OTHER_CODE: Final = f"{CodeMismatchError.__module__}.{CodeMismatchError.__qualname__}"
 TROUBLE: Final = (NoobCloudError, OSError, sqlite3.Error)
 """What a queue raises when it cannot, or will not, do what it is told."""
 
@@ -100,26 +102,46 @@ class Settler:
         refused, tasks = said if said is not None else ([held.task.task_id for held, _ in done], [])
         self._holding.counts["lost"] += len(refused)
         self._holding.counts["completed"] += len(done) - len(refused)
+        self._holding.go_on()
         tell_outcomes((held for held, _ in done if held.task.task_id not in refused), "completed")
         self._holding.forget(held for held, _body in done)
         self.release(self._holding.take(tasks, reserved=wanted))
 
     def _fail(self, held: Held, kind: bytes, body: bytes) -> None:
         traceback: str | None = None
-        retryable = False
+        retryable = refused = False
         if kind == child.ERROR:
             outcome: Outcome = codec.loads(body)
             error, traceback = failure_of(outcome)
             retryable = outcome.retryable
+            refused = outcome.error_type == _OTHER_CODE
         else:
             error = f"noob_cloud.exceptions.DecodeError: {body.decode(errors='replace')}"
         task = held.task
+        if refused:
+            self._refuse(held, error, traceback)
+            return
         _log.warning(
             "task %s (%s, epoch %s) failed: %s", task.task_id, task.node_id, task.epoch, error
         )
         self._holding.counts["failed"] += 1
         self._insist(lambda: self._queue.fail_task(task, error, traceback, retryable=retryable))
         tell_outcomes([held], "failed")
+
+    def _refuse(self, held: Held, error: str, traceback: str | None) -> None:
+        """Hand back a task whose code is another one here, and claim none for a while."""
+        task = held.task
+        pause = self._holding.pause()
+        _log.warning(
+            "task %s (%s) is handed back, and nothing is claimed for %g s: %s",
+            task.task_id,
+            task.node_id,
+            pause,
+            error,
+        )
+        self._holding.counts["refused"] += 1
+        self._insist(lambda: self._queue.refuse_task(task, error, traceback))
+        tell_outcomes([held], "refused")
 
     def _insist(self, say: Callable[[], _T]) -> _T | None:
         """Say something to the queue, again while it is away; None when that was in vain."""
