@@ -209,6 +209,23 @@ async def test_a_service_that_cannot_be_found_is_left_alone(
         assert aws.services["gpu"] == 3
 
 
+async def test_a_deployment_that_sets_a_service_back_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cdk deploy` writes the template's count; a minute later it has its workers again."""
+    async with with_pools(tmp_path, monkeypatch) as (app, aws):
+        await app.frame("client", "/tasks", tasks(1, affinity_tags=("gpu",)))
+        await turn(app)
+        assert aws.done == [("gpu", 1)]
+        aws.services["gpu"] = 0
+
+        await turn(app, 30.0)
+        assert aws.services["gpu"] == 0
+        await turn(app, 31.0)
+
+        assert aws.services["gpu"] == 1
+
+
 async def test_a_successor_listens_before_it_starts_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

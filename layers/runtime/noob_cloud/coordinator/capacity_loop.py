@@ -46,6 +46,9 @@ _DRIVER: Final = "/driver"
 _KEEP_SECONDS: Final = 10.0
 """How often to write money down: as much may be forgotten in a crash."""
 _EMF_SECONDS: Final = 60.0
+_SERVICES: Final = ("fargate", "ec2")
+_COMPARE_SECONDS: Final = 60.0
+"""How often to ask what services have: a deployment sets them back to what its template says."""
 _DAYS: Final = 40
 _A_DAY: Final = 86_400.0
 
@@ -93,9 +96,9 @@ class CapacityLoop:
         self._news = asyncio.Event()
         self._completed: dict[str, int] = {}
         self._held: dict[str, dict[str, int]] = {}
-        self._held_at = self._kept_at = self._told_at = 0.0
+        self._held_at = self._kept_at = self._told_at = self._compared_at = 0.0
         self._known = False
-        self._unseen = {x.name for x in self.places if x.kind in ("fargate", "ec2")}
+        self._unseen = {x.name for x in self.places if x.kind in _SERVICES}
         """Services whose desired count is not known: they are left alone."""
         self._listens_until = 0.0
         self._said: set[str] = set()
@@ -127,6 +130,9 @@ class CapacityLoop:
         self._news.clear()
         if self._unseen:
             await self._find(now)
+        if now - self._compared_at >= _COMPARE_SECONDS:
+            self._compared_at = now
+            await self._compare(now)
         seen, demands = await self._look(now)
         state = self.fleet.observe(seen, demands, now)
         self.demands, self.decision = demands, plan(state)
@@ -179,6 +185,20 @@ class CapacityLoop:
             self._unseen.discard(name)
             crew.scaled(desired, now)
             crew.wanted(desired, now)  # for a cool-down it stays as it was found
+
+    async def _compare(self, now: float) -> None:
+        """Notice what others have told the services meanwhile."""
+        for name, crew in self.fleet.crews.items():
+            if crew.place.kind not in _SERVICES or name in self._unseen:
+                continue
+            try:
+                desired = await asyncio.to_thread(self._provider.desired, crew.place)
+            except Exception as error:  # noqa: BLE001 - AWS is away: what we told it stands
+                _log.debug("the service of %s could not be looked at: %s", name, error)
+                continue
+            if desired != crew.desired:
+                _log.info("the service of %s has %d, not %d", name, desired, crew.desired)
+                crew.scaled(desired, now)
 
     # ---- look
 
