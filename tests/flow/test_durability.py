@@ -69,7 +69,7 @@ def litestream_of(coordinator: Coordinator) -> psutil.Process:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(max(600, 20 * ROUNDS))
 def test_no_acknowledged_task_is_lost_with_the_machine(start):
     """Killed at random moments under load, disk wiped, by a successor elsewhere."""
     rng = random.Random(5)

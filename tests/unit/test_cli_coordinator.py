@@ -93,6 +93,12 @@ class FakeClient:
         row = {"worker_id": "w1", "tags": ["gpu"], "running": 1, "completed": 2, "failed": 0}
         return [row | {"last_seen": 10.0, "lost": lost} for lost in (False, True)]
 
+    def capacity(self) -> dict[str, Any]:
+        place = {"name": "lambda-1024", "alive": 3, "most": 200, "busy": 2, "starting": 1}
+        place |= {"wanted": 7, "failed_starts": 4, "blocked": True, "price_hour": 0.06}
+        money = {"currency": "USD", "day": "2026-01-01", "spent": 1.5, "reserved": 0.5}
+        return {"places": [place | {"spent_today": 1.5}], "money": money | {"per_day": 20.0}}
+
     def close(self) -> None:
         self.queue.close()
 
@@ -185,6 +191,15 @@ def test_status_shows_runs_and_workers(fake, capsys):
         assert word in out
 
 
+def test_status_shows_the_capacity(fake, capsys):
+    """Where workers are had, how many there are and are wanted, and the money."""
+    assert run_app(["status"]) == 0
+
+    out = capsys.readouterr().out
+    for word in ("lambda-1024", "3 of 200", "4, cools down", "1.5000 of 20.00 USD", "0.5000 more"):
+        assert word in out
+
+
 def test_status_watches(fake, monkeypatch: pytest.MonkeyPatch, capsys):
     """`--watch` looks again and again, until Ctrl-C, which is no error."""
     looks: list[float] = []
@@ -224,6 +239,25 @@ def test_coordinator_starts_with_what_it_is_told(fake, monkeypatch: pytest.Monke
     err = capsys.readouterr().err
     assert "http://127.0.0.1:1234" in err
     assert "NOOB_CLOUD_TOKEN=" in err
+
+
+def test_coordinator_is_told_of_its_pools(
+    fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """`--pools FILE` has them; one that is missing, or not well formed, is named."""
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        noob_cloud.coordinator, "serve", lambda settings, on_start: seen.append(settings)
+    )
+    (tmp_path / "pools.toml").write_text('[[pools]]\nname = "mine"\nkind = "own"\n')
+    assert run_app(["coordinator", "--pools", "pools.toml"]) == 0
+    assert [pool.name for pool in seen[0].pools.pools] == ["mine"]
+
+    assert run_app(["coordinator", "--pools", "none.toml"]) == 2
+    assert "none.toml cannot be read" in capsys.readouterr().err
+    (tmp_path / "bad.toml").write_text('[[pools]]\nname = "mine"\nkind = "lambda"\n')
+    assert run_app(["coordinator", "--pools", "bad.toml"]) == 2
+    assert "needs sizes" in capsys.readouterr().err
 
 
 def test_coordinator_is_not_exposed_without_a_token(fake, monkeypatch: pytest.MonkeyPatch, capsys):

@@ -15,6 +15,7 @@ from coordinator_app import App, running
 
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.dashboard import page
+from noob_cloud.coordinator.models_capacity import CapacityBody, MoneyBody, PlaceBody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,7 +50,7 @@ def test_the_page_wants_no_token_and_loads_nothing_from_elsewhere(tmp_path: Path
 def test_what_it_asks_for_is_there(tmp_path: Path):
     """Every path in it has a route, and every field that it reads is in the answer."""
     asked = re.findall(r'ask\("(/[^"]+)"\)', page())
-    assert len(asked) == 4
+    assert len(asked) == 5
 
     async def work(app: App) -> None:
         await app.submit("client", [0])
@@ -57,12 +58,15 @@ def test_what_it_asks_for_is_there(tmp_path: Path):
         failure = wire.Failure(lot.ids[0], lot.token, "no paper", "Traceback: line 1", False)
         await app.frame("anna", "/outcomes", wire.Outcomes("anna-1", failed=[failure]))
         answers = [await app.json("owner", "GET", path) for path in asked]
-        assert [answer.status_code for answer in answers] == [200] * 4
-        stats, runs, workers, dead = (answer.json() for answer in answers)
+        assert [answer.status_code for answer in answers] == [200] * 5
+        stats, runs, workers, capacity, dead = (answer.json() for answer in answers)
         places = re.findall(r'\["(\w+)", "--\w+"\]', page().split("const LINES")[0])
         assert set(places) <= {*stats["queue"]}
         assert {"history", "started_at", "waiting_claims"} <= {*stats}
         assert runs["runs"] == []
+        assert {*capacity} == {*CapacityBody.model_fields}
+        for name, body in (("place", PlaceBody), ("money", MoneyBody)):
+            assert set(re.findall(rf"\b{name}\.(\w+)", page())) <= {*body.model_fields}
         for name, row in (("row", workers["workers"][0]), ("task", dead["tasks"][0])):
             assert set(re.findall(rf"\b{name}\.(\w+)", page())) <= {*row}
         assert (await app.json("owner", "POST", "/redrive", {})).status_code == 200

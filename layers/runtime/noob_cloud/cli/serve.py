@@ -64,6 +64,15 @@ def coordinator(
             help="With --replica, answer when it is in S3 (the default), or when it is in FILE.",
         ),
     ] = None,
+    pools: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="NOOB_CLOUD_POOLS_FILE",
+            help="Where workers can be had, and for how much (TOML or JSON): they are started and "
+            "stopped as work comes and goes.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a queue over HTTP, for clients that submit and workers that pull."""
     from noob_cloud.coordinator import (  # noqa: PLC0415 - loads FastAPI
@@ -83,6 +92,7 @@ def coordinator(
         "lease_seconds": lease_seconds,
         "replica": replica,
         "ack": None if ack is None else ack.value,
+        "pools_file": pools,
     }
     try:
         settings = CoordinatorSettings(**{k: v for k, v in given.items() if v is not None})

@@ -68,6 +68,7 @@ def _look(target: Target, limit: int) -> dict[str, Any]:
     if target.client is not None:
         found["runs"] = [values.plain(run) for run in target.client.runs()]
         found["workers"] = [values.plain(worker) for worker in target.client.workers()]
+        found["capacity"] = target.client.capacity()
     return found
 
 
@@ -95,6 +96,8 @@ def _view(target: Target, found: dict[str, Any]) -> RenderableType:
         parts.append(_runs(found["runs"]))
     if found.get("workers"):
         parts.append(_workers(found["workers"]))
+    if found.get("capacity", {}).get("places"):
+        parts.extend(_capacity(found["capacity"]))
     kinds = [str(kind) for kind in _LISTED if found[str(kind)]]
     parts.extend(_tasks(kind.capitalize(), found[kind]) for kind in kinds)
     if found["dead"]:
@@ -147,3 +150,35 @@ def _workers(workers: list[dict[str, Any]]) -> RenderableType:
         for row in workers
     ]
     return table("Workers", ("worker", "tags", "running", "completed", "failed", "heard"), rows)
+
+
+def _capacity(told: dict[str, Any]) -> list[RenderableType]:
+    """Where workers are had, and what they cost."""
+    money = told["money"]
+    currency = "" if money is None else money["currency"]
+    rows = [
+        (
+            place["name"],
+            f"{place['alive']} of {place['most']}",
+            place["busy"],
+            place["starting"],
+            place["wanted"],
+            f"{place['failed_starts']}{', cools down' if place['blocked'] else ''}",
+            f"{place['price_hour']:.4f}",
+            f"{place['spent_today']:.4f}",
+        )
+        for place in told["places"]
+    ]
+    columns = ("place", "workers", "busy", "starting", "wanted", "failed starts")
+    columns += (f"{currency} an hour", f"{currency} today")
+    parts: list[RenderableType] = [table("Capacity", columns, rows)]
+    if money is not None:
+        limit = "" if money["per_day"] is None else f" of {money['per_day']:.2f}"
+        parts.append(
+            Text(
+                f"Spent on {money['day']}: {money['spent']:.4f}{limit} {currency};"
+                f" workers that are there may cost {money['reserved']:.4f} more",
+                style="dim",
+            )
+        )
+    return parts
