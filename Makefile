@@ -9,7 +9,7 @@ CDK := node_modules/.bin/cdk
 UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed -E '/^ [-+~] |^ *(Resolved|Prepared|Building|Built|Audited) /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
 
-.PHONY: help demo dev test check bench clean
+.PHONY: help demo dev test check bench audit clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -40,8 +40,11 @@ check: $(CORE) ## check formatting, lint and types
 bench: .venv-bench/.ready ## measure against the named peers
 	.venv-bench/bin/python -m bench
 
+audit: $(CDK) .venv-slither/.ready .venv-halmos/.ready ## look at the contract with coverage, slither and halmos
+	contracts/audit
+
 clean: ## remove what was built and written, and the environments
-	rm -rf .venv .venv-bench .venv-localstack node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-bench .venv-slither .venv-halmos .venv-localstack node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'
@@ -61,6 +64,12 @@ $(CDK): package-lock.json
 	else \
 		echo "Without Node.js the stacks are not tested, and cannot be deployed."; \
 	fi
+
+.venv-slither/.ready .venv-halmos/.ready: .venv-%/.ready: requirements/%.txt $(READY)
+	@echo "Installing $* into an environment of its own: once."
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@$(call UV_INSTALL,--python .venv-$*/bin/python --require-hashes -r $<)
+	@touch $@
 
 .venv-bench/.ready: $(READY) requirements/bench.txt
 	@echo "Installing the peers into .venv-bench: once."

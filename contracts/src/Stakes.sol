@@ -68,6 +68,7 @@ abstract contract Stakes is Terms {
     function completeUnstake() external {
         Stake storage stake = _stakes[msg.sender];
         Unbonding memory unbonding = _unbonding[msg.sender];
+        // slither-disable-next-line incorrect-equality (of our own books, not of a balance)
         if (unbonding.amount == 0) revert NothingUnbonding(msg.sender);
         if (block.timestamp < unbonding.endsAt) revert StillUnbonding(unbonding.endsAt);
         delete _unbonding[msg.sender];
@@ -101,9 +102,11 @@ abstract contract Stakes is Terms {
     function withdrawTo(address payable to) public {
         if (to == address(0)) revert ZeroAddress();
         uint256 amount = credits[msg.sender];
+        // slither-disable-next-line incorrect-equality (of our own books, not of a balance)
         if (amount == 0) revert NothingToWithdraw(msg.sender);
         credits[msg.sender] = 0;
         emit Withdrawn(msg.sender, to, amount);
+        // slither-disable-next-line low-level-calls (whatever the receiver is, it may use all the gas)
         (bool sent,) = to.call{value: amount}("");
         if (!sent) revert WithdrawFailed(to);
     }

@@ -102,6 +102,7 @@ contract TaskCoordinator is Tasks {
             revert DeadlinePassed(taskCID, head.deadline);
         }
         bond = bondFor(head.reward);
+        // slither-disable-next-line costly-loop (each dispute has a number of its own)
         uint256 disputeID = ++_disputes;
         _disputed[disputeID] = taskCID;
         head.state = State.Challenged;

@@ -187,8 +187,8 @@ abstract contract Tasks is Stakes {
             head.state = State.Open;
             head.expiresAt = uint40(block.timestamp + TASK_LIFETIME);
         }
-        head.reward = (head.reward + reward).toUint80();
-        head.fee = (head.fee + fee).toUint72();
+        head.reward = SafeCast.toUint80(head.reward + reward);
+        head.fee = SafeCast.toUint72(head.fee + fee);
         task.head = head;
         Share storage share = task.shares[msg.sender];
         share.reward += uint128(reward);
@@ -199,7 +199,7 @@ abstract contract Tasks is Stakes {
     /// @dev The generation that a submission joins: the current one while it is open, the one after it
     /// while it is held, a new one after it is over.
     function _purchase(bytes32 taskCID) private returns (Task storage task, Head memory head, uint256 generation) {
-        bool held;
+        bool held = false;
         (task, head, generation) = _current(taskCID);
         uint256 current = generation;
         while (!held && head.state != State.None && !_claimable(head)) {

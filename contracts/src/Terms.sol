@@ -90,6 +90,7 @@ abstract contract Terms is ITaskCoordinator, Ownable2Step, Pausable {
 
     /// @inheritdoc ITaskCoordinator
     function proposeArbitrator(address arbitrator_) external onlyOwner {
+        // slither-disable-next-line missing-zero-check (takes the proposal back)
         proposedArbitrator = arbitrator_;
         arbitratorEffectiveAt = uint40(block.timestamp + UNBONDING_PERIOD);
         emit ArbitratorProposed(arbitrator_, arbitratorEffectiveAt);

@@ -29,6 +29,7 @@ contract Open is TaskCoordinator {
 }
 
 /// @title What halmos proves for every amount (`make audit`), and forge tries at random.
+/// @dev The fee is not among it: no solver at hand divides 256 bits by 10,000 within minutes. Fuzz.t.sol tries it.
 contract ArithmeticTest is Steps {
     Open private open_;
 
@@ -45,13 +46,6 @@ contract ArithmeticTest is Steps {
         uint256 rest = open_.credits(TREASURY);
         assert(account + rest == amount);
         assert(account <= rest && rest - account <= 1);
-    }
-
-    /// @notice The fee is never less than its share of the reward.
-    function check_fee_isRoundedUp(uint80 reward) public view {
-        uint256 fee = open_.costOf(reward) - reward;
-        assert(fee * 10_000 >= uint256(reward) * 200);
-        assert(fee * 10_000 < uint256(reward) * 200 + 10_000);
     }
 
     /// @notice A claim locks at least the reward or all that any claim locks, and fits its slot.
