@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -152,10 +153,13 @@ class Services:
         return True
 
     def address(self, service: dict[str, Any]) -> str:
-        """Return an address for another task of a service, of its own."""
+        """Return an address for another task of a service, of its own on this machine.
+
+        Its first half is this process's, so that two local clouds do not have the same.
+        """
         del service
-        number = next(self._numbers)
-        return f"127.1.{number // 250 % 250}.{number % 250 + 1}"
+        number, own = next(self._numbers), os.getpid()
+        return f"127.{1 + own % 250}.{(own // 250 + number // 250) % 250}.{number % 250 + 1}"
 
     def _free_gpus(self) -> list[int]:
         taken = {

@@ -1,7 +1,7 @@
 """One task of an ECS service: its containers as processes, with an address and a disk of their own.
 
 A process cannot be given a network or a root file system without privileges, so a task gets a
-loopback address of its own (`127.1.0.N`) where its definition says 0.0.0.0 or 127.0.0.1, and a
+loopback address of its own (`127.A.B.N`) where its definition says 0.0.0.0 or 127.0.0.1, and a
 folder of its own where it says `/tmp`.
 """
 
