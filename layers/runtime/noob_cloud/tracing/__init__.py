@@ -45,6 +45,7 @@ VARIABLE: Final = "NOOB_CLOUD_TRACES"
 HEADER: Final = "traceparent"
 """https://www.w3.org/TR/trace-context/#traceparent-header"""
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_FUNCTION: Final = "AWS_LAMBDA_FUNCTION_NAME"
 _MODES: Final = ("off", "on", "otlp", "xray")
 
 _log = logging.getLogger(__name__)
@@ -146,8 +147,12 @@ def _left_out() -> bool:
     """Whether what this process belongs to is not recorded: then OpenTelemetry is not loaded."""
     if _known or mode() == "off":
         return _spans is None and _known
+    if "opentelemetry" in sys.modules:
+        return False
     parent = default_parent()
-    return parent is not None and not is_sampled(parent) and "opentelemetry" not in sys.modules
+    if parent is None:  # on Lambda it is X-Ray that decides
+        return _FUNCTION in os.environ
+    return not is_sampled(parent)
 
 
 def parent_of(task: Task) -> str | None:

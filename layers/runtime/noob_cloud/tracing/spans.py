@@ -30,6 +30,7 @@ __all__ = ["Spans"]
 
 _NAME: Final = "noob_cloud"
 _SERVICE: Final = "noob-cloud"
+_FLUSH_MILLISECONDS: Final = 3_000
 _NANOSECONDS: Final = 1e9
 
 
@@ -73,10 +74,10 @@ class Spans:
         return cls(provider)
 
     def flush(self) -> None:
-        """Send what has ended."""
+        """Send what has ended, within a few seconds: somebody waits for it."""
         force = getattr(self._provider, "force_flush", None)
         if force is not None:
-            force()
+            force(_FLUSH_MILLISECONDS)
 
     def close(self) -> None:
         """Send what has ended, and end the provider if it is ours."""

@@ -63,8 +63,10 @@ class XRayExporter(SpanExporter):
     def _xray(self) -> Any:
         if self._client is None:
             import boto3  # noqa: PLC0415 - heavy, and in the thread that sends
+            from botocore.config import Config  # noqa: PLC0415 - as above
 
-            self._client = boto3.client("xray")
+            quick = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
+            self._client = boto3.client("xray", config=quick)
         return self._client
 
 
