@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,9 +112,7 @@ class Cdk:
             "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", os.defpath))),
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         }
-        done = subprocess.run(  # noqa: S603 - the program that was found
-            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+        done = _run_whole(words, environment)
         with (cloud.logs / "cdk.log").open("a") as log:
             log.write(f"$ {' '.join(words)}\n{done.stdout}{done.stderr}\n")
         if done.returncode:
@@ -121,6 +120,26 @@ class Cdk:
             cloud_log = cloud.log("cloud").strip()[-1500:]
             what = words[len(program())]
             raise LocalCloudError(f"`cdk {what}` failed ({cloud.logs}):\n{said}\n{cloud_log}")
+
+
+def _run_whole(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; where that is interrupted, end what it has started as well."""
+    with subprocess.Popen(  # noqa: S603 - the program that was found
+        words,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for whoever started it
+    ) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def program() -> list[str]:

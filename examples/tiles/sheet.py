@@ -1,6 +1,6 @@
 """Draw the contact sheet: each picture with what was found, and the largest things one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from examples.tiles.pictures import read
 
 Summary = dict[str, Any]
+Read = Callable[[str], Image.Image]
+"""Returns a picture by its name, in colour."""
 
 WIDTH, MARGIN, GAP, CAPTION, THUMBNAIL = 1800, 40, 28, 58, 72
 PAPER, INK, FAINT = (16, 18, 24), (236, 238, 242), (140, 147, 160)
@@ -16,10 +18,10 @@ COLOURS = ((255, 107, 61), (255, 214, 79), (86, 227, 159), (64, 170, 255))
 """Colours of an outline, from the largest thing of a picture to the smallest."""
 
 
-def draw(summaries: Sequence[Summary], path: Path, *, subtitle: str) -> None:
+def draw(summaries: Sequence[Summary], path: Path, *, subtitle: str, read: Read = read) -> None:
     """Write the sheet as a PNG: two pictures a row, scaled to one height."""
     rows = [summaries[i : i + 2] for i in range(0, len(summaries), 2)]
-    panels = [_row(row) for row in rows]
+    panels = [_row(row, read) for row in rows]
     height = 2 * MARGIN + 70 + sum(panel.height + GAP for panel in panels)
     sheet = Image.new("RGB", (WIDTH, height), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -35,7 +37,7 @@ def draw(summaries: Sequence[Summary], path: Path, *, subtitle: str) -> None:
     sheet.save(path, optimize=True)
 
 
-def _row(summaries: Sequence[Summary]) -> Image.Image:
+def _row(summaries: Sequence[Summary], read: Read) -> Image.Image:
     """Pictures side by side, as high as the row's width allows."""
     width = WIDTH - 2 * MARGIN
     pictures = [read(summary["picture"]) for summary in summaries]
