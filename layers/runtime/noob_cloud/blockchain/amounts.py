@@ -40,4 +40,5 @@ def to_wei(amount: Ether, *, name: str = "The amount") -> int:
 
 def to_eth(wei: int) -> Decimal:
     """Return wei in ether, exactly."""
-    return Decimal(wei).scaleb(-18)
+    with localcontext(prec=100):
+        return Decimal(wei).scaleb(-18)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from noob_cloud.blockchain.errors import ConfigError, NetworkRetiredError
+from noob_cloud.blockchain.errors import ConfigError
 from noob_cloud.blockchain.networks import NETWORKS, Network, find_network
 
 __all__ = ["BlockchainConfig"]
@@ -180,8 +180,6 @@ class BlockchainConfig(BaseSettings):
 def _network(name: str) -> Network:
     try:
         found = find_network(name)
-    except NetworkRetiredError:
-        raise
     except ConfigError as error:
         raise ValueError(str(error)) from error
     if found is None:

@@ -37,7 +37,7 @@ class ConfigError(ChainError, ValueError):
     """The settings of the chain are wrong."""
 
 
-class NetworkRetiredError(ConfigError):
+class NetworkRetiredError(ChainError, RuntimeError):
     """This network was shut down."""
 
 

@@ -173,7 +173,7 @@ class EthereumTaskCoordinator:
     # ---- workers
 
     def register_worker(self, stake_eth: Ether) -> Receipt:
-        """Register as a worker with a stake, of which wrong results cost half of what is locked."""
+        """Register as a worker with a stake: a wrong result costs half of it."""
         return self._do("registerWorker", value=to_wei(stake_eth, name="stake_eth"))
 
     def top_up_stake(self, amount_eth: Ether) -> Receipt:

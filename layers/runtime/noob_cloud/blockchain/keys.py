@@ -18,6 +18,8 @@ __all__ = ["KmsSigner", "LocalSigner", "Signer", "load_signer"]
 
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Of secp256k1's group (SEC 2, section 2.4.1)."""
+_PUBLIC: Final = bytes.fromhex("3056301006072a8648ce3d020106052b8104000a03420004")
+"""What a public key of secp256k1 begins with in DER (RFC 5480), before its two coordinates."""
 
 
 class Signer(Protocol):
@@ -77,12 +79,13 @@ class KmsSigner:
         self._id = key_id
         self._client = client
         found = client.get_public_key(KeyId=key_id)
-        if found.get("KeySpec") != "ECC_SECG_P256K1":
+        made = found["PublicKey"]
+        if not made.startswith(_PUBLIC) or len(made) != len(_PUBLIC) + 64:
             raise ConfigError(
-                f"The KMS key {key_id!r} is of kind {found.get('KeySpec')}: Ethereum wants"
-                " ECC_SECG_P256K1, with usage SIGN_VERIFY."
+                f"The KMS key {key_id!r} is of another kind ({found.get('KeySpec', 'unnamed')}):"
+                " Ethereum wants ECC_SECG_P256K1, with usage SIGN_VERIFY."
             )
-        self._public = found["PublicKey"][-64:]
+        self._public = made[-64:]
         self.address = _address(self._public)
 
     def __repr__(self) -> str:

@@ -173,9 +173,7 @@ def deploy(
 @chain.command()
 def register(
     *,
-    stake_eth: Annotated[
-        str, typer.Option(help="The stake. Half of what a wrong result locks of it is lost.")
-    ],
+    stake_eth: Annotated[str, typer.Option(help="The stake: a wrong result costs half of it.")],
     network: Network = None,
     chain_id: ChainId = None,
     rpc_url: RpcUrl = None,

@@ -14,7 +14,13 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from noob_cloud.blockchain.errors import ConfigError, ExtraMissingError, ReadOnlyError, RpcError
+from noob_cloud.blockchain.errors import (
+    ConfigError,
+    ExtraMissingError,
+    NetworkRetiredError,
+    ReadOnlyError,
+    RpcError,
+)
 from noob_cloud.exceptions import (
     AuthenticationError,
     DatabaseDamagedError,
@@ -45,6 +51,7 @@ _USAGE = (
     DeploymentNotFoundError,
     ExtraMissingError,
     ForbiddenError,
+    NetworkRetiredError,
     PlanError,
     ReadOnlyError,
     ReplicaError,
