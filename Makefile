@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CORE := .venv/.core
 CDK := node_modules/.bin/cdk
+FORGE := node_modules/.bin/forge
 # uv says what it downloads and how many packages it installed; its other lines are left out
 UV_INSTALL = { $(BIN)/uv pip install $(1); echo $$? >$(READY).code; } 2>&1 | sed -E '/^ [-+~] |^ *(Resolved|Prepared|Building|Built|Audited) /d'; exit $$(cat $(READY).code)
 RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' -o -name '*.pyi' \) -print)
@@ -14,8 +15,8 @@ RUST := $(shell find native -name target -prune -o \( -name '*.rs' -o -name 'Car
 help:
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
 
-demo: $(CORE) ## find things in real pictures with a coordinator and two workers
-	$(BIN)/python -m examples.demo
+demo: $(CORE) $(CDK) ## deploy all stacks onto an emulated cloud, use them, and kill the coordinator
+	$(BIN)/python -m examples.cloud_demo
 
 dev: $(CORE) $(CDK) ## deploy all stacks onto an emulated cloud on this machine
 	$(BIN)/noob-cloud dev
@@ -28,10 +29,11 @@ test: $(CORE) $(CDK) ## run the whole test suite
 	fi
 	$(BIN)/python -m pytest
 
-check: $(CORE) ## check formatting, lint and types
+check: $(CORE) $(CDK) ## check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if test -x $(FORGE); then $(FORGE) fmt --check; else echo "Without forge, from npm, the contract's formatting is not checked."; fi
 	@if test -e $(CORE); then \
 		(cd native && cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets --locked -- -D warnings) && \
 		$(BIN)/stubtest --allowlist native/stubtest.txt noob_cloud_core; \
