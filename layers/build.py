@@ -5,7 +5,9 @@
 `runtime` is noob_cloud with what requirements/layer.txt pins, `native` the Rust core. Both have
 their contents under `python/`, where Lambda looks; containers unpack the same archives. boto3 is
 in `runtime` although Lambda brings one: containers have none, and a pinned one is the same
-everywhere. The same sources give the same bytes.
+everywhere. Where a Python of the layers' version is installed they hold what it compiles too, so
+that a cold start need not; its byte code is never held against its source, as hashes and times are
+fixed. The same sources, and the same Python, give the same bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +40,17 @@ _GLIBC: Final = {"3.11": "2_17"}
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MIB: Final = 1 << 20
 _VARYING: Final = frozenset(("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"))
+_COMPILE: Final = """
+import py_compile, sys
+how = py_compile.PycInvalidationMode.UNCHECKED_HASH
+for line in sys.stdin:
+    inside = line.rstrip()
+    try:
+        py_compile.compile(inside, dfile="/opt/" + inside, doraise=True, invalidation_mode=how)
+    except py_compile.PyCompileError:
+        continue  # as pip does: a package may hold what another version of Python reads
+"""
+"""One process, in order: what it writes depends on the sources alone."""
 _PROGRAMS: Final = frozenset(("litestream",))
 """Of what is installed in bin/; the others name this machine's Python in their first line."""
 
@@ -111,8 +124,28 @@ def _install_runtime(folder: Path, arch: str, python: str) -> Path:
         ]
     )  # fmt: skip
     source = ROOT / "layers" / "runtime" / "noob_cloud"
-    shutil.copytree(source, target / "noob_cloud")
+    shutil.copytree(source, target / "noob_cloud", ignore=shutil.ignore_patterns("__pycache__"))
+    _compile(folder, python)
     return folder
+
+
+def _compile(folder: Path, python: str) -> None:
+    """Compile every module beside itself, if a Python of the version is installed here."""
+    found = subprocess.run(  # noqa: PLW1510, S603 - its status is looked at
+        [*_uv(), "python", "find", "--no-python-downloads", "--no-project", "--system", python],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if found.returncode:
+        _say(f"byte code is left out: it needs a Python {python} here. Cold starts are slower.")
+        return
+    _run(
+        [found.stdout.strip(), "-S", "-c", _COMPILE],
+        cwd=folder,
+        env={"PATH": os.defpath, "PYTHONHASHSEED": "0"},  # sets are written in one order
+        input="".join(
+            f"{inside}\n" for inside, file in sorted(_files(folder)) if file.suffix == ".py"
+        ),
+    )
 
 
 def _install_native(folder: Path, arch: str) -> tuple[Path | None, str]:
@@ -172,13 +205,13 @@ def _pack(name: str, folder: Path, out: Path) -> Layer:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield what belongs into the archive: no tests, stubs, byte code, or notes of an installer."""
+    """Yield what belongs into the archive: no tests, stubs, or notes of an installer."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
         package = inside.parts[1:-1]
-        if not path.is_file() or path.suffix in {".pyc", ".pyi", ".lock"}:
+        if not path.is_file() or path.suffix in {".pyi", ".lock"}:
             continue
-        if {"__pycache__", "tests", "sboms"} & set(package):  # a bill of materials is dated
+        if {"tests", "sboms"} & set(package):  # a bill of materials is dated
             continue
         if package[:1] == ("bin",) and path.name not in _PROGRAMS:
             continue

@@ -16,8 +16,8 @@ __all__ = ["keep_bytecode"]
 def keep_bytecode(folder: str | None = None) -> None:
     """Compile each module once an environment, and not again in every process that runs tasks.
 
-    Layers hold sources alone, so that they can be built for a Python that is not here, with the
-    same bytes each time. Of a snapshot what was compiled is a part.
+    Layers that were built where there was no Python of their version hold sources alone. Of a
+    snapshot what was compiled is a part.
 
     Args:
         folder: of the compiled modules; by default in the environment's temporary folder.
