@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "examples" / "cloud"
 NAME = "pictures"
 """As in the project's noob-cloud.toml."""
-THINGS = {"coins.png": "coins", "page.png": "letters", "hubble_deep_field.jpg": "galaxies"}
+THINGS = {"hubble_deep_field.jpg": "galaxies", "coins.png": "coins", "page.png": "letters"}
 """The pictures, which scikit-image has in its package, and what there is in them."""
 STAGE_ON_GPU = "find"
 KILL_AFTER = 25
@@ -65,7 +65,7 @@ def main() -> int:
         from examples import demo  # noqa: PLC0415 - instead of this one
 
         console.print(f"{why} This is `noob-cloud demo` instead: no cloud, the same queue.\n")
-        return demo.main()
+        return demo.main(out)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return show(out)

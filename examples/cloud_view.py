@@ -36,7 +36,8 @@ def step(title: str, look: Callable[[], str] | None = None) -> Generator[list[st
 
 def _spinner() -> Progress:
     words = (TextColumn("{task.description}"), TextColumn("[dim]{task.fields[now]}"))
-    return Progress(SpinnerColumn(), *words, TimeElapsedColumn(), console=console, transient=True)
+    columns = (SpinnerColumn(), *words, TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
@@ -73,7 +74,8 @@ def bar(what: str) -> Generator[Callable[[int, int, Counter[str]], None], None, 
         TimeElapsedColumn(),
     )
     started = time.perf_counter()
-    with Progress(*columns, console=console, transient=True) as progress:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task(what, total=1, pools="waiting for the event")
 
         def show(done: int, total: int, by: Counter[str]) -> None:

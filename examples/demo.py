@@ -1,6 +1,7 @@
-"""`make demo`: a coordinator, two workers, real pictures, and a contact sheet of the finds."""
+"""`noob-cloud demo`: a coordinator, two workers, real pictures, a contact sheet of the finds."""
 
 import argparse
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -25,11 +26,8 @@ PICTURES = 4
 console = Console()
 
 
-def main() -> int:
+def main(out: Path) -> int:
     """Run the demo; 0 if the cluster's result equals the SynchronousRunner's."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="where to write")
-    out = parser.parse_args().out
     try:
         return show(out)
     except KeyboardInterrupt:
@@ -59,7 +57,7 @@ def show(out: Path) -> int:
     with console.status("Drawing the contact sheet"):
         draw(summaries, sheet, subtitle=subtitle)
     total = time.perf_counter() - started
-    console.print(f"Contact sheet: [bold]{sheet}[/]  ({total:.0f} s in all)")
+    console.print(f"Contact sheet: [bold]{os.path.relpath(sheet)}[/]  ({total:.0f} s in all)")
     console.print(NEXT)
     return 0
 
@@ -134,4 +132,6 @@ What to type next (in this folder, after [bold]source .venv/bin/activate[/]):
   noob-cloud --help"""
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where to write")
+    sys.exit(main(parser.parse_args().out))

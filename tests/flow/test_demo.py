@@ -1,4 +1,4 @@
-"""`make demo` does what it says, and leaves nothing behind however it ends."""
+"""`noob-cloud demo` does what it says, and leaves nothing behind however it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-ROOT = Path(__file__).parents[2]
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -42,10 +41,10 @@ def leftovers() -> Generator[Callable[[], list[str]], None, None]:
 
 
 def demo(out: Path) -> subprocess.Popen[str]:
-    """Start the demo as `make demo` does."""
+    """Start the demo, from another folder than the checkout."""
     return subprocess.Popen(
-        [sys.executable, "-m", "examples.demo", "--out", str(out)],
-        cwd=ROOT,
+        [sys.executable, "-m", "noob_cloud.cli", "demo", "--out", str(out)],
+        cwd=out,
         env=os.environ | {"COLUMNS": "160"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ import typer
 from noob_cloud import __version__
 from noob_cloud.cli.chain import chain
 from noob_cloud.cli.dashboard import dashboard
+from noob_cloud.cli.demo import demo
 from noob_cloud.cli.deploy import deploy
 from noob_cloud.cli.dev import dev
 from noob_cloud.cli.explain import explain, schema
@@ -41,6 +42,7 @@ app.command()(coordinator)
 app.command()(worker)
 app.command()(dashboard)
 app.command()(deploy)
+app.command()(demo)
 app.command(context_settings={"allow_extra_args": True})(dev)
 app.command()(submit)
 app.command()(status)
