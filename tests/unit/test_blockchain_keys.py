@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from eth_account import Account as Reference
 
 from noob_cloud.blockchain.config import BlockchainConfig
@@ -98,8 +101,16 @@ def test_secret_without_a_key(aws: dict[str, Any]) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_key_in_kms(aws: dict[str, Any]) -> None:
+def as_aws_signs(key: Any, message: bytes, signing_algorithm: str) -> bytes:
+    """Sign a digest as it is, as AWS does; moto has not implemented MessageType DIGEST."""
+    assert signing_algorithm == "ECDSA_SHA_256"
+    made: bytes = key.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
+    return made
+
+
+def test_key_in_kms(aws: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A key in KMS signs transactions that are its address's."""
+    monkeypatch.setattr("moto.kms.utils.ECDSAPrivateKey.sign", as_aws_signs)
     kms = client("kms", aws)
     made = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]
     signer = load_signer(BlockchainConfig(**aws, kms_key_id=made["KeyId"]))
@@ -107,6 +118,14 @@ def test_key_in_kms(aws: dict[str, Any]) -> None:
     for nonce in range(8):  # both parities, and both halves of s, with all but certainty
         signed = sign(MESSAGE, signer=signer, chain_id=1, nonce=nonce, fee=FEE)
         assert Reference.recover_transaction(signed.raw) == signer.address
+
+
+def test_kms_that_signs_with_another_key(aws: dict[str, Any]) -> None:
+    """A signature that is not the key's over this very digest is not sent to the chain."""
+    made = client("kms", aws).create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")
+    signer = load_signer(BlockchainConfig(**aws, kms_key_id=made["KeyMetadata"]["KeyId"]))
+    with pytest.raises(ConfigError, match="AWS KMS signed with another key"):
+        sign(MESSAGE, signer=signer, chain_id=1, nonce=0, fee=FEE)  # moto hashes it again
 
 
 def test_other_kind_of_key_in_kms(aws: dict[str, Any]) -> None:
