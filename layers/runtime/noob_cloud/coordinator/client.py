@@ -238,7 +238,7 @@ def _pages(results: Iterable[Any], put: Callable[[bytes], str]) -> Iterator[list
     page: list[Any] = []
     size = 0
     for result in results:
-        packed = wire.by_cid(Ext(wire.PACKED, canonical(result)), put)
+        (packed,) = wire.by_cid([Ext(wire.PACKED, canonical(result))], put)
         size += wire.size_of(packed)
         if page and size > wire.LARGE:
             yield page

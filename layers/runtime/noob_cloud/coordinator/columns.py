@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from noob_cloud.coordinator import wire
 from noob_cloud.queue import submit
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from noob_cloud.queue.interface import TaskRef
 
 
-def group(batch: submit.Batch, pack: Callable[[Any], Any] = wire.pack) -> wire.Group:
-    """Return tasks that are scheduled alike as columns, their payloads packed by `pack`."""
+def group(batch: submit.Batch, put: Callable[[bytes], str]) -> wire.Group:
+    """Return tasks that are scheduled alike as columns; large payloads go where `put` puts them."""
     recipe = batch.recipe
     terms = recipe.terms
     nodes: list[str] | str = batch.nodes
@@ -23,7 +23,7 @@ def group(batch: submit.Batch, pack: Callable[[Any], Any] = wire.pack) -> wire.G
         nodes = nodes[0]
     payloads = None
     if any(payload is not None for payload in batch.payloads):
-        payloads = [pack(payload) for payload in batch.payloads]
+        payloads = wire.by_cid([wire.pack(payload) for payload in batch.payloads], put)
     epochs = batch.epochs
     if set(map(type, epochs)) != {int}:
         epochs = [wire.pack(epoch) for epoch in epochs]

@@ -111,10 +111,21 @@ def size_of(packed: Any) -> int:
     return len(packed) if type(packed) in _SIZED else _NUMBER
 
 
-def by_cid(packed: Any, put: Callable[[bytes], str]) -> Any:
-    """Return the cid in the place of a large value, once `put` has it: gateways carry 10 MB."""
-    if size_of(packed) <= LARGE:
-        return packed
+def total(column: list[Any]) -> int:
+    """Return about how many bytes packed values take together; fast where all are plain."""
+    if set(map(type, column)) <= _SIZED:
+        return sum(map(len, column))
+    return sum(map(size_of, column))
+
+
+def by_cid(column: list[Any], put: Callable[[bytes], str]) -> list[Any]:
+    """Return cids in the place of large values, once `put` has these: gateways carry 10 MB."""
+    if total(column) <= LARGE:
+        return column
+    return [_by_cid(x, put) if size_of(x) > LARGE else x for x in column]
+
+
+def _by_cid(packed: Any, put: Callable[[bytes], str]) -> Ext:
     frame = bytes(packed.data) if type(packed) is Ext else dumps(packed)
     return Ext(BLOB, put(frame).encode())
 

@@ -113,7 +113,7 @@ class RemoteQueue(RemoteView):
         ids: list[int] = []
         for part in _parts(entries):
             batches, count = submit.gather(part)
-            groups = [columns.group(batch, self._pack) for batch in batches]
+            groups = [columns.group(batch, self.blobs.put) for batch in batches]
             body = wire.Submit(groups, uuid4().hex)
             node = batches[0].nodes[0]
             with submitting(node, node=node, tasks=count, run_id=batches[0].recipe.run_id) as told:
@@ -251,7 +251,7 @@ class RemoteQueue(RemoteView):
     ) -> list[int]:
         """Settle each task; return the ids that were refused because their lease is lost."""
         refused: list[int] = []
-        for page in self._pages(results):
+        for page in filter(None, self._pages(results)):
             refused += self._settle(self._outcomes(page), now=now).refused
         return refused
 
@@ -268,7 +268,7 @@ class RemoteQueue(RemoteView):
         now: float | None = None,
     ) -> tuple[list[int], list[Task]]:
         """`complete_many` and `claim_many` in one commit: the refused ids and the new tasks."""
-        *before, last = self._pages(results) or [[]]
+        *before, last = self._pages(results)
         refused: list[int] = []
         for page in before:
             refused += self._settle(self._outcomes(page, worker_id), now=now).refused
@@ -298,22 +298,22 @@ class RemoteQueue(RemoteView):
 
     def _pages(self, results: Iterable[tuple[TaskRef, Any]]) -> list[list[tuple[TaskRef, Any]]]:
         """Return results packed, as they fit into requests; large ones go to the blob store."""
+        pairs = list(results)
+        packed = [wire.pack(result) for _, result in pairs]
+        tasks = [task for task, _ in pairs]
+        if len(pairs) <= _MOST and wire.total(packed) <= _MOST_BYTES:
+            return [list(zip(tasks, packed, strict=True))]
+        packed = wire.by_cid(packed, self.blobs.put)
         pages: list[list[tuple[TaskRef, Any]]] = []
         size = 0
-        for task, result in results:
-            packed = wire.pack(result)
-            more = wire.size_of(packed)
-            if more > wire.LARGE:
-                packed, more = wire.by_cid(packed, self.blobs.put), 0
+        for task, value in zip(tasks, packed, strict=True):
+            more = wire.size_of(value)
             if not pages or len(pages[-1]) == _MOST or size + more > _MOST_BYTES:
                 pages.append([])
                 size = 0
-            pages[-1].append((task, packed))
+            pages[-1].append((task, value))
             size += more
         return pages
-
-    def _pack(self, value: Any) -> Any:
-        return wire.by_cid(wire.pack(value), self.blobs.put)
 
     def _settle(self, body: wire.Outcomes, *, now: float | None) -> wire.Settled:
         settled: wire.Settled = self._post("/outcomes", body, wire.Settled, now=now)
