@@ -2,45 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-
 import pytest
+from tests.flow.ecs_agent import Agent
 
 from noob_cloud.worker.protection import Protection
-
-
-class Agent:
-    """Stands where the ECS agent stands, and answers as it does."""
-
-    def __init__(self):
-        self.asked = []
-        self.answers = []
-        asked, answers = self.asked, self.answers
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                asked.append((self.path, json.loads(body)))
-                agreed = {"protection": {"TaskArn": "arn", **json.loads(body)}}
-                status, said = answers.pop(0) if answers else (200, agreed)
-                data = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/api/abc"
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

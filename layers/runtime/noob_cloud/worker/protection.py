@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
@@ -54,6 +54,7 @@ class Protection:
         self._refused_at: float | None = None
         self._said = ""
         self._ending = Event()
+        self._leaving = Lock()
         self._thread = Thread(target=self._watch, name="noob-cloud-protection", daemon=True)
 
     @classmethod
@@ -78,8 +79,9 @@ class Protection:
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join(_TIMEOUT + 1.0)
-        if self._on:
-            self._ask(enabled=False, now=monotonic())
+        with self._leaving:  # a worker is told to stop by a signal and by its server
+            if self._on:
+                self._ask(enabled=False, now=monotonic())
 
     def look(self, now: float) -> None:
         """Ask for what should be so at this monotonic time, if it is not."""
