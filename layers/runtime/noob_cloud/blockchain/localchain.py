@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from noob_cloud.blockchain.config import BlockchainConfig
+from noob_cloud.blockchain.embedded import EmbeddedEndpoint
 from noob_cloud.blockchain.errors import ChainError
 from noob_cloud.blockchain.rpc import HttpEndpoint, Rpc
-from noob_cloud.blockchain.embedded import EmbeddedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["ANVIL_KEYS", "LocalChain", "anvil_chain", "find_anvil", "embedded_chain"]
+__all__ = ["ANVIL_KEYS", "LocalChain", "anvil_chain", "embedded_chain", "find_anvil"]
 
 ANVIL_KEYS: Final = (
     "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
