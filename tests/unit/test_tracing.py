@@ -150,7 +150,11 @@ def test_spans_arrive_in_xray():
     assert (queue["start_time"], queue["end_time"]) == (10.0, 12.0)
     assert (claimed["start_time"], claimed["end_time"]) == (10.0, 12.0)
     assert executed["parent_id"] == claimed["id"]
-    assert executed["name"].endswith("execute blur_i_")
+    assert executed["name"] == queue["name"]  # of the service
+    (inner,) = executed["subsegments"]
+    assert inner["name"] == "execute blur_i_"
+    assert inner["fault"]
+    assert inner["id"] not in {each["id"] for each in kept}
     assert executed["fault"]
     assert executed["cause"]["exceptions"][0]["message"] == "no"
     assert executed["annotations"] == {

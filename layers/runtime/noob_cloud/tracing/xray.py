@@ -31,6 +31,7 @@ _NO_NAME: Final = re.compile(r"[^\w\s.:/%&#=+\\@-]")
 _LONGEST_NAME: Final = 200
 _LONGEST_TEXT: Final = 1_000
 _NANOSECONDS: Final = 1e9
+_ALL_BITS: Final = (1 << 64) - 1
 
 
 class XRayExporter(SpanExporter):
@@ -71,16 +72,23 @@ class XRayExporter(SpanExporter):
 
 
 def document(span: ReadableSpan) -> dict[str, Any]:
-    """Return a span as a segment of its trace, below its parent."""
+    """Return a span as a segment of its service, below its parent; its name is the subsegment's.
+
+    X-Ray draws its map by the names of segments: services, not nodes of tubes.
+    """
     context = span.context
     assert context is not None  # noqa: S101 - one that has ended has it
-    name = _NO_NAME.sub("_", f"{span.resource.attributes.get('service.name')} {span.name}")
-    made: dict[str, Any] = {
-        "name": name[:_LONGEST_NAME],
-        "id": f"{context.span_id:016x}",
-        "trace_id": to_xray_trace_id(context.trace_id),
+    times = {
         "start_time": (span.start_time or 0) / _NANOSECONDS,
         "end_time": (span.end_time or 0) / _NANOSECONDS,
+    }
+    inner = f"{context.span_id ^ _ALL_BITS:016x}"
+    made: dict[str, Any] = {
+        "name": _named(span.resource.attributes.get("service.name")),
+        "subsegments": [{"name": _named(span.name), "id": inner, **times}],
+        "id": f"{context.span_id:016x}",
+        "trace_id": to_xray_trace_id(context.trace_id),
+        **times,
         "annotations": {
             key.replace(".", "_"): value
             if isinstance(value, bool | int | float)
@@ -93,7 +101,7 @@ def document(span: ReadableSpan) -> dict[str, Any]:
     if span.status.status_code is StatusCode.ERROR:
         said = (span.status.description or "")[:_LONGEST_TEXT]
         kind, _, message = said.partition(": ")
-        made["fault"] = True
+        made["fault"] = made["subsegments"][0]["fault"] = True
         made["cause"] = {"exceptions": [{"id": made["id"], "type": kind, "message": message}]}
     links = [each.context for each in span.links]
     if links:
@@ -101,3 +109,7 @@ def document(span: ReadableSpan) -> dict[str, Any]:
             {"trace_id": to_xray_trace_id(x.trace_id), "id": f"{x.span_id:016x}"} for x in links
         ]
     return made
+
+
+def _named(name: object) -> str:
+    return _NO_NAME.sub("_", str(name))[:_LONGEST_NAME]
