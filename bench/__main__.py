@@ -19,6 +19,7 @@ PARTS = (
     "routing",
     "capacity",
     "lambda_worker",
+    "events",
     "chain",
     *NATIVE,
 )

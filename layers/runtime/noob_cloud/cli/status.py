@@ -169,8 +169,10 @@ def _capacity(told: dict[str, Any]) -> list[RenderableType]:
         )
         for place in told["places"]
     ]
-    columns = ("place", "workers", "busy", "starting", "wanted", "failed starts")
-    columns += (f"{currency} an hour", f"{currency} today")
+    columns = [
+        *("place", "workers", "busy", "starting", "wanted", "failed starts"),
+        *(f"{currency} an hour", f"{currency} today"),
+    ]
     parts: list[RenderableType] = [table("Capacity", columns, rows)]
     if money is not None:
         limit = "" if money["per_day"] is None else f" of {money['per_day']:.2f}"
