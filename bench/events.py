@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from localdev.local import LocalCloud  # noqa: E402 - after the path
+
 from noob_cloud.deployment import Deployment  # noqa: E402
 
 SETTINGS = """
