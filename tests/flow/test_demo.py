@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,34 +9,21 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from PIL import Image
+
+from .leftovers import adopted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
-
 
 @pytest.fixture
 def leftovers() -> Generator[Callable[[], list[str]], None, None]:
-    """Name every descendant that still runs, the orphans included: they are handed to us."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
-
-    def find() -> list[str]:
-        running = (
-            child
-            for child in psutil.Process().children(recursive=True)
-            if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE
-        )
-        return [" ".join(child.cmdline()) for child in running]
-
-    yield find
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+    """Name every descendant that still runs."""
+    with adopted() as find:
+        yield find
 
 
 def demo(out: Path) -> subprocess.Popen[str]:
