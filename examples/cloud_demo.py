@@ -126,8 +126,10 @@ def show(out: Path) -> int:
 def deploy(cloud: Any) -> None:
     """Deploy every stack of the project, and wait for its coordinator."""
 
+    formation = cloud.client("cloudformation")
+
     def stacks() -> str:
-        told = cloud.client("cloudformation").describe_stacks()["Stacks"]
+        told = formation.describe_stacks()["Stacks"]
         names = [each["StackName"].removeprefix(f"{NAME}-") for each in reversed(told)]
         return ", ".join(names) or "synthesizing"
 

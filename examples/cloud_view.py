@@ -13,7 +13,7 @@ from rich.table import Table
 
 console = Console(highlight=False)
 POOLS = {"lambda": "Lambda", "fargate": "Fargate", "gpu": "GPU pool"}
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 1.0
 
 
 @contextmanager
