@@ -125,7 +125,6 @@ def show(out: Path) -> int:
 
 def deploy(cloud: Any) -> None:
     """Deploy every stack of the project, and wait for its coordinator."""
-
     formation = cloud.client("cloudformation")
 
     def stacks() -> str:
