@@ -419,6 +419,28 @@ def test_restart_with_transactions_under_way(local_anvil: LocalChain, tmp_path: 
         assert after.balance("0x" + "77" * 20) == Decimal(4).scaleb(-18)
 
 
+def test_restart_behind_a_stuck_transaction(local_anvil: LocalChain, tmp_path: Path) -> None:
+    """What the old process left stuck is replaced by the new one, which waits behind it."""
+    local_anvil.automine(on=False)
+    settings = {"nonce_file": str(tmp_path / "nonces.db"), "stuck_after": 0.1}
+    pay = Message("0x" + "77" * 20, value=1, gas=21_000)
+    before = Account(local_anvil.config(**settings), rpc=local_anvil.rpc)
+    left = before.send([pay], "pay")
+    before.close()
+
+    with (
+        Account(local_anvil.config(**settings), rpc=local_anvil.rpc) as after,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sent = after.send([pay], "pay")
+        waiting = pool.submit(after.wait, sent, "pay")
+        wait_for(lambda: left[0].hash not in pending(local_anvil))
+        local_anvil.mine()
+
+        assert waiting.result(30)[0].hash == sent[0].hash
+        assert after.balance("0x" + "77" * 20) == Decimal(2).scaleb(-18)
+
+
 def test_chain_that_began_anew(tmp_path: Path) -> None:
     """Nonces of a local chain that is gone are not used on the next one of its number."""
     pay = Message("0x" + "77" * 20, value=1, gas=21_000)

@@ -39,6 +39,7 @@ def to_wei(amount: Ether, *, name: str = "The amount") -> int:
 
 
 def to_eth(wei: int) -> Decimal:
-    """Return wei in ether, exactly."""
+    """Return wei in ether, exactly, without zeros at the end."""
     with localcontext(prec=100):
-        return Decimal(wei).scaleb(-18)
+        ether = Decimal(wei).scaleb(-18).normalize()
+        return ether if ether.as_tuple().exponent <= 0 else ether.quantize(Decimal(1))  # type: ignore[operator]  # finite

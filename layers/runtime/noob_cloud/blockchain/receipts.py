@@ -96,6 +96,8 @@ class _Entry:
     gone_since: float | None = None
     """Since when the chain says that the nonce is used, and none of ours was it."""
     error: ChainError | None = None
+    orphan: bool = False
+    """Nobody waits for it: an earlier process sent it. Later ones are behind it all the same."""
 
 
 class Watch:
@@ -147,6 +149,9 @@ class Watch:
             entries = [
                 self._entries.setdefault(each.nonce, _Entry([each], begun)) for each in signed
             ]
+            for each in self._sender.take_left_over():
+                found = self._entries.setdefault(each.nonce, _Entry([], begun, orphan=True))
+                found.sent.append(each)
         pause, trouble = min(0.02, self._config.poll_interval), None
         while True:
             try:
@@ -271,6 +276,9 @@ class Watch:
         self._sender.settled([entry.sent[0].nonce for entry in entries])
         for entry in entries:
             entry.done = True
+            if entry.orphan:
+                with self._lock:
+                    self._entries.pop(entry.sent[0].nonce, None)
 
     def _hurry(self, waiting: dict[int, _Entry]) -> None:
         """Send again what waits too long, and offer more for the first: the rest is behind it."""

@@ -70,8 +70,7 @@ class Sender:
         self._line_lock = threading.Lock()
         self._head = threading.Lock()
         self._book: NonceBook | None = None
-        self.left_over: list[Signed] = []
-        """What an earlier process has sent and not seen confirmed; it was sent again."""
+        self._left_over: list[Signed] = []
 
     @property
     def address(self) -> str:
@@ -131,6 +130,14 @@ class Sender:
                 book.drop(made)
                 raise
         return made
+
+    def take_left_over(self) -> list[Signed]:
+        """Return, once, what an earlier process has sent and not seen confirmed.
+
+        It was sent again when this one began.
+        """
+        taken, self._left_over = self._left_over, []
+        return taken
 
     def settled(self, nonces: Sequence[int]) -> None:
         """Take note that transactions are confirmed."""
@@ -257,8 +264,8 @@ class Sender:
             mined, pending = self._count("latest"), self._count("pending")
             book.settle_below(mined)
             book.reach(pending)
-            self.left_over = book.unsettled()
-            self.resend(self.left_over)
+            self._left_over = book.unsettled()
+            self.resend(self._left_over)
             self._book = book
         return self._book
 

@@ -166,7 +166,7 @@ def deploy(
     address, receipt = put(
         config, terms=terms, owner=owner, treasury=treasury, arbitrator=arbitrator
     )
-    screen.say(f"It cost {receipt.fee_eth.normalize():f} {config.known.currency}.")
+    screen.say(f"It cost {receipt.fee_eth:f} {config.known.currency}.")
     screen.show({"contract_address": address, "chain_id": config.chain_id, **_of(receipt)}, address)
 
 
@@ -185,9 +185,9 @@ def register(
         known = coordinator.get_worker().registered
         receipt = (coordinator.top_up_stake if known else coordinator.register_worker)(stake_eth)
         worker = coordinator.get_worker()
-        said = f"{worker.address} has {worker.stake_eth.normalize():f} ether at stake."
+        said = f"{worker.address} has {worker.stake_eth:f} ether at stake."
         screen.show(
-            {"worker": worker.address, "stake_eth": str(worker.stake_eth), **_of(receipt)}, said
+            {"worker": worker.address, "stake_eth": f"{worker.stake_eth:f}", **_of(receipt)}, said
         )
 
 
@@ -245,7 +245,7 @@ def withdraw(
         receipt = coordinator.withdraw(to)
         screen.show(
             {"withdrawn_eth": f"{owed:f}", "to": to or coordinator.address, **_of(receipt)},
-            f"{owed.normalize():f} ether went to {to or coordinator.address}.",
+            f"{owed:f} ether went to {to or coordinator.address}.",
         )
 
 

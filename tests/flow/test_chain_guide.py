@@ -1,0 +1,49 @@
+"""The guide's own commands lead to a worker that is paid."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from noob_cloud.blockchain.localchain import LocalChain
+
+pytestmark = pytest.mark.blockchain
+pytest_plugins = ["noob_cloud.testing.chain"]
+
+GUIDE = Path(__file__).parents[2] / "docs" / "BLOCKCHAIN_DEPLOYMENT_GUIDE.md"
+
+
+def test_guide(local_anvil: LocalChain, tmp_path: Path) -> None:
+    """Deploy, register, submit, work, withdraw: as they stand, but for the wait."""
+    text = GUIDE.read_text().partition("## Without Node.js")[0]
+    commands = "\n".join(re.findall(r"```bash\n(.*?)```", text.partition("### 3.")[2], re.DOTALL))
+    commands = (
+        commands.replace(".venv-chain/bin/", f"{Path(sys.executable).parent}/")
+        .replace("http://127.0.0.1:8545", str(local_anvil.url))
+        .replace("--challenge-seconds 20", "--challenge-seconds 1")
+        .replace("time.sleep(25)", "time.sleep(2)")
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("NOOB_CLOUD_CHAIN")}
+
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "0.001 ether went to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8" in done.stdout
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["tasks"][0]["state"] == "verified"
+    assert "0x59c6995e" not in done.stdout + done.stderr, "the key is nobody's business"
