@@ -6,9 +6,11 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from noob_cloud.coordinator.durability import Place
 
 LEASE = 1.0
+SLOW = pytest.mark.slow
 ROUNDS = int(os.environ.get("NOOB_CLOUD_TEST_KILLS", "20"))
 """200 by hand: the more random moments, the better."""
 
@@ -166,6 +169,99 @@ def test_a_coordinator_that_was_stopped_past_its_lease_acknowledges_nothing(star
         remote.submit_task("still", 0)
 
 
+class Wire:
+    """The way to S3 of one machine, which can be cut."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        self._target = (host, int(port))
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.is_cut = False
+        self._open: set[socket.socket] = set()
+        Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                here = self._listening.accept()[0]
+                if self.is_cut:
+                    here.close()
+                    continue
+                there = socket.create_connection(self._target)
+                self._open |= {here, there}
+                for one, other in ((here, there), (there, here)):
+                    Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        for end in (one, other):
+            self._open.discard(end)
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def cut(self) -> None:
+        self.is_cut = True
+        for end in list(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.cut()
+        self._listening.close()
+
+
+def test_a_coordinator_that_is_cut_off_from_s3_acknowledges_nothing(start, place: Place):
+    """Clients reach it, S3 does not: its successor has what it acknowledged, and no more."""
+    wire = Wire(place.endpoint_url)
+    url = f"s3://{place.bucket}/{place.prefix}?endpoint_url={wire.url}"
+    one = start(replica=url)
+    with queue(one) as remote:
+        remote.submit_task("before", 0)
+    wire.cut()
+    with queue(one, patience=0.0) as late, pytest.raises(UnavailableError):
+        late.submit_task("cut off", 0)
+    two = start()
+    with queue(two) as remote, queue(one, patience=0.0) as late:
+        remote.submit_task("after", 0)
+        wire.is_cut = False
+        with pytest.raises(UnavailableError):
+            late.submit_task("late", 0)
+        assert one.process is not None
+        assert one.process.wait(30) != 0
+        assert sorted(task.node_id for task in remote.list_tasks()) == ["after", "before"]
+        remote.submit_task("still", 0)
+    two.kill()
+    shutil.rmtree(two.folder)
+    with queue(start()) as remote:  # and its replica is whole
+        assert [task.node_id for task in remote.list_tasks()] == ["before", "after", "still"]
+    wire.close()
+
+
+def test_a_disk_of_an_earlier_epoch_is_not_used_again(start):
+    """A machine that comes back with its old disk serves what its successor acknowledged."""
+    one = start()
+    with queue(one) as remote:
+        remote.submit_task("first", 0)
+    one.kill()
+    two = start()
+    with queue(two) as remote:
+        remote.submit_task("second", 0)
+    two.kill()
+    one.start()
+    with queue(one) as remote:
+        assert [task.node_id for task in remote.list_tasks()] == ["first", "second"]
+        remote.submit_task("third", 0)
+    one.kill()
+    shutil.rmtree(one.folder)
+    with queue(start()) as remote:
+        found = [task.node_id for task in remote.list_tasks()]
+    assert found == ["first", "second", "third"]
+
+
 def test_the_second_of_two_waits(start, tmp_path: Path, place: Place):
     """While one renews its lease, another does not begin."""
     one = start()
@@ -200,7 +296,11 @@ def test_leases_outlast_an_outage(start):
         assert again.token.epoch > kept.token.epoch
 
 
-def test_s3_away_for_a_while_is_ridden_out(start, place: Place):
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(2 * LEASE, id="two leases"), pytest.param(60.0, id="a minute", marks=SLOW)],
+)
+def test_s3_away_for_a_while_is_ridden_out(start, place: Place, seconds: float):
     """Without S3 nothing is acknowledged; when it is back, everything goes on by itself."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - one of our own, to be stopped
 
@@ -215,8 +315,8 @@ def test_s3_away_for_a_while_is_ridden_out(start, place: Place):
         server.stop()
         with pytest.raises(UnavailableError):
             hasty.submit_task("while it is away", 0)
-        time.sleep(2 * LEASE)
-        with pytest.raises(UnavailableError):
+        time.sleep(seconds)
+        with pytest.raises(UnavailableError, match="503"):
             hasty.submit_task("while the lease is out", 0)
         again = ThreadedMotoServer(port=port, verbose=False)
         again.start()
