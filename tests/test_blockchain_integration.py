@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -19,6 +20,7 @@ from noob_cloud.blockchain import reverts
 from noob_cloud.blockchain.account import Account
 from noob_cloud.blockchain.errors import (
     ConfigError,
+    DisagreementError,
     InsufficientFundsError,
     NotMinedError,
     ReadOnlyError,
@@ -33,6 +35,7 @@ from noob_cloud.blockchain.ethereum import (
     deploy,
 )
 from noob_cloud.blockchain.localchain import anvil_chain
+from noob_cloud.blockchain.rpc import HttpEndpoint, Rpc
 from noob_cloud.blockchain.transactions import Message
 
 if TYPE_CHECKING:
@@ -545,6 +548,29 @@ def test_receipt_in_a_final_block() -> None:
             assert not waiting.done()
             chain.mine(8)
             assert waiting.result(30)[0].succeeded
+
+
+def test_nodes_that_do_not_agree(local_anvil: LocalChain) -> None:
+    """A receipt counts when two nodes name its block's hash, and not when one names another."""
+    url = str(local_anvil.url)
+    honest = [HttpEndpoint(url, timeout=10, max_bytes=10**6) for _ in range(2)]
+
+    class Liar:
+        name = "liar"
+
+        def post(self, body: bytes) -> bytes:
+            said = honest[1].post(body)
+            return re.sub(rb'"hash":"0x....', b'"hash":"0xdead', said)
+
+    config = local_anvil.config(rpc_url=(url, url), agreement=2, stuck_after=0.2)
+    pay = Message("0x" + "77" * 20, value=1, gas=21_000)
+    with Account(config, rpc=Rpc(honest, 31337)) as account:
+        assert account.transact([pay], "pay")[0].succeeded
+    with (
+        Account(config, rpc=Rpc([honest[0], Liar()], 31337)) as account,
+        pytest.raises(DisagreementError, match="by liar"),
+    ):
+        account.transact([pay], "pay")
 
 
 def test_user_document(contract: Deployed) -> None:

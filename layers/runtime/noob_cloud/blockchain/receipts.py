@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from noob_cloud.blockchain.amounts import to_eth
 from noob_cloud.blockchain.errors import (
     ChainError,
+    DisagreementError,
     FeeCeilingError,
     NotMinedError,
     RpcAnswerError,
     RpcError,
+    WrongChainError,
 )
 from noob_cloud.blockchain.rpc import quantity
 
@@ -152,13 +154,21 @@ class Watch:
             for each in self._sender.take_left_over():
                 found = self._entries.setdefault(each.nonce, _Entry([], begun, orphan=True))
                 found.sent.append(each)
-        pause, trouble = min(0.02, self._config.poll_interval), None
+        pause = min(0.02, self._config.poll_interval)
+        trouble: RpcError | None = None
+        disputed: float | None = None
         while True:
             try:
                 self._look_once(pause)
-                trouble = None
+                trouble = disputed = None
+            except WrongChainError:
+                raise
             except RpcError as error:
                 trouble = error
+                if isinstance(error, DisagreementError):
+                    disputed = self._clock() if disputed is None else disputed
+                    if self._clock() - disputed > self._config.stuck_after:
+                        raise  # no node was merely late
             failed = next((entry.error for entry in entries if entry.error), None)
             if failed is not None:
                 self._forget(signed)
