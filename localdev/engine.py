@@ -2,7 +2,8 @@
 
 moto crashes where a resource cannot be made, and leaves half a stack; it makes what is new before
 what has changed, though that may refer to this; it changes only what differs in the template, not
-what refers to it; it forgets what it cannot change; it deletes in any order.
+what refers to it; it forgets what it cannot change; it deletes in any order; it makes a resource
+when somebody looks at it, in a second copy where it is just being made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import CloudFormationBackend
+from moto.cloudformation.models import CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ _moto_update: Final = parsing.parse_and_update_resource
 _moto_create_stack: Final = CloudFormationBackend.create_stack
 _moto_delete_stack: Final = CloudFormationBackend.delete_stack
 _moto_diff: Final = ResourceMap.build_resource_diff
+_moto_outputs: Final = Stack.outputs
+_moto_resources: Final = Stack.stack_resources
+_moto_update_stack: Final = Stack.update
+_DONE: Final = "_COMPLETE"
 
 
 def install() -> None:
@@ -39,6 +44,9 @@ def install() -> None:
     parsing.parse_and_update_resource = _update
     CloudFormationBackend.create_stack = _create_stack  # type: ignore[method-assign]
     CloudFormationBackend.delete_stack = _delete_stack  # type: ignore[method-assign]
+    Stack.update = _update_stack  # type: ignore[method-assign]
+    Stack.outputs = property(_outputs)  # type: ignore[assignment,method-assign]
+    Stack.stack_resources = property(_resources)  # type: ignore[assignment,method-assign]
     ResourceMap.build_resource_diff = _diff  # type: ignore[method-assign]
     ResourceMap.update = _change  # type: ignore[method-assign]
     ResourceMap.delete = _delete  # type: ignore[method-assign]
@@ -163,6 +171,28 @@ def _create_stack(self: CloudFormationBackend, name: str, *args: Any, **kwargs: 
                 self.stacks[stack_id].delete()
             del self.stacks[stack_id]
         raise
+
+
+def _update_stack(self: Stack, *args: Any, **kwargs: Any) -> None:
+    """Say meanwhile that the stack is being changed."""
+    before, self.status = self.status, "UPDATE_IN_PROGRESS"
+    try:
+        _moto_update_stack(self, *args, **kwargs)
+    except Exception:
+        self.status = before
+        raise
+
+
+def _outputs(self: Stack) -> list[dict[str, Any]] | None:
+    """Say nothing of a stack that is being made or changed: whoever asked would make it, too."""
+    return _moto_outputs.fget(self) if self.status.endswith(_DONE) else None  # type: ignore[attr-defined]
+
+
+def _resources(self: Stack) -> Any:
+    """Of such a stack, list what is there."""
+    if self.status.endswith(_DONE):
+        return _moto_resources.fget(self)  # type: ignore[attr-defined]
+    return list(self.resource_map._parsed_resources.values())  # noqa: SLF001 - there is no other way in
 
 
 def _delete_stack(self: CloudFormationBackend, name_or_stack_id: str) -> None:
