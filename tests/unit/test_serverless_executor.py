@@ -265,8 +265,10 @@ def test_function_under_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
         name_of(original)
 
 
-def test_other_code(executor: ServerlessExecutor) -> None:
-    """A worker with another version of the module refuses, instead of running something else."""
+def test_other_code(executor: ServerlessExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with another version of the module refuses; when nobody has it the call says so."""
+    monkeypatch.setattr("noob_cloud.queue.refusals.SHORTEST_PATIENCE", 0.1)
+    executor._terms["timeout_seconds"] = 0.5
     source = module.tube_of(nodes.identity)
     source.__dict__["code"] = "bafkr4i" + "a" * 52
     executor._tubes[nodes.identity] = source
