@@ -36,7 +36,7 @@ __all__ = ["Agent", "main"]
 
 _LOOK_SECONDS: Final = 0.2
 _SWEEP_SECONDS: Final = 2.0
-_STOP_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 6.0
 _log: Final = logging.getLogger("localdev")
 
 
