@@ -250,8 +250,10 @@ def test_ten_thousand_tasks(cloud: LocalCloud) -> None:
     double = importlib.import_module("noob_cloud_faulty").double
     begun, started = time.monotonic(), time.time()
     with (
-        ServerlessExecutor("noob-cloud", required_tags=["function"]) as functions,
-        ServerlessExecutor("noob-cloud", required_tags=["box"]) as services,
+        ServerlessExecutor(
+            "noob-cloud", required_tags=["function"], timeout_seconds=20
+        ) as functions,
+        ServerlessExecutor("noob-cloud", required_tags=["box"], timeout_seconds=20) as services,
     ):
         both = (functions, services)
         futures = [both[value % 2].submit(double, value) for value in range(TASKS)]
