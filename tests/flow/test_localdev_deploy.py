@@ -1,4 +1,4 @@
-"""All stacks by the CDK's command line on the local cloud: deploy, use, break, destroy."""
+"""All stacks by the CDK's command line on the local cloud: deploy, use, break, update, destroy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
         not (ROOT / "node_modules" / "aws-cdk").exists() and shutil.which("cdk") is None,
         reason="npm ci installs the CDK's command line",
     ),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),  # it deploys twice
 ]
 SHAPES = '''
 """Shapes, for a test."""
@@ -91,9 +91,17 @@ def _shapes() -> Any:
     return importlib.import_module("localdev_shapes")
 
 
+def _live(cloud: LocalCloud) -> str:
+    """The version behind the alias that the coordinator wakes."""
+    alias = cloud.client("lambda").get_alias(FunctionName="noob-cloud-lambda-1024", Name="live")
+    version: str = alias["FunctionVersion"]
+    return version
+
+
 def test_all_stacks(cloud: LocalCloud, project: Path) -> None:
     """Tasks of a user's own code run on what was deployed, through the loss of the coordinator.
 
+    Deployed again with other code, the functions' alias points at it, and results are its own.
     A deployment that was destroyed leaves its storage, which is emptied before it can go.
     """
     from noob_cloud.executors import ServerlessExecutor  # noqa: PLC0415 - loads much
@@ -112,6 +120,17 @@ def test_all_stacks(cloud: LocalCloud, project: Path) -> None:
         futures = [executor.submit(shapes.area, n) for n in range(50)]
         assert cloud.kill_service("coordinator") == 1
         assert [future.result(timeout=90) for future in futures] == [2 * n for n in range(50)]
+
+    before = _live(cloud)
+    _write(project, version=10)
+    cloud.deploy(context={"project": str(project)})
+    assert _live(cloud) != before
+    cloud.wait_for_coordinator()
+    with ServerlessExecutor("noob-cloud") as executor:
+        found = list(executor.map(_shapes().area, range(8), timeout=90))
+    assert found == [20 * n for n in range(8)]
+    with ServerlessExecutor("noob-cloud", required_tags=["gpu"]) as executor:
+        assert executor.submit(_shapes().area, 5).result(timeout=90) == 100
 
     parts = [
         f"noob-cloud-{part}" for part in ("observe", "events", "gpu", "workers", "coordinator")
