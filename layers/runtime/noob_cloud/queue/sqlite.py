@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from noob_cloud.queue import claims, leases, outcomes, submit, timers
 from noob_cloud.queue.bodies import pack
-from noob_cloud.queue.refusals import Refusals
+from noob_cloud.queue.checkpoints import Checkpoints
 from noob_cloud.task import Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ RECIPES = 1000
 """So many ways to schedule a task are remembered as checked."""
 
 
-class TaskQueue(Refusals):
+class TaskQueue(Checkpoints):
     """A queue of tasks that survives crashes, shared by any number of threads and processes.
 
     Args:

@@ -452,3 +452,27 @@ SELECT coalesce(sum(CASE WHEN status = 1 THEN n ELSE 0 END), 0),
 
 -- name: count_dead
 SELECT count(*) FROM dead;
+
+-- name: make_checkpoints
+CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, version INTEGER NOT NULL, state BLOB NOT NULL) WITHOUT ROWID;
+
+-- name: make_checkpoint_tasks
+CREATE TABLE IF NOT EXISTS checkpoint_task (name TEXT, mark INTEGER, id INTEGER, PRIMARY KEY (name, mark, id)) WITHOUT ROWID;
+
+-- name: checkpoint
+SELECT version, state FROM checkpoint WHERE name = ?;
+
+-- name: set_checkpoint
+INSERT OR REPLACE INTO checkpoint (name, version, state) VALUES (?, ?, ?);
+
+-- name: add_checkpoint_task
+INSERT INTO checkpoint_task (name, mark, id) VALUES (?, ?, ?);
+
+-- name: checkpoint_tasks
+SELECT id FROM checkpoint_task WHERE name = ? AND mark > ?;
+
+-- name: drop_checkpoint_tasks
+DELETE FROM checkpoint_task WHERE name = ? AND mark > ?;
+
+-- name: forget_checkpoint_tasks
+DELETE FROM checkpoint_task WHERE name = ? AND mark < ?;
