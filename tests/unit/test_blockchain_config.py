@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
@@ -23,6 +24,9 @@ from noob_cloud.blockchain.fees import GWEI, Fee, FeeMarket
 from noob_cloud.blockchain.networks import NETWORKS, find_network
 from noob_cloud.blockchain.rpc import Rpc
 from noob_cloud.testing import FakeClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "0x" + "5e" * 32
 URL = "https://polygon-mainnet.example/v2/NODE-KEY"
@@ -235,3 +239,19 @@ def test_replacement_offers_an_eighth_more() -> None:
     assert raised.raised(Fee(1900, 500), 2000) == Fee(1900, 500)
     with pytest.raises(FeeCeilingError, match="The transaction waits as it is"):
         Fee(1000, 100).raised(Fee(10, 1), 1100)
+
+
+def test_recursion_limit_stays(tmp_path: Path) -> None:
+    """Modules of the chain raise the limit: a nested document would then end the process."""
+    script = (
+        "import sys; before = sys.getrecursionlimit()\n"
+        "from noob_cloud.blockchain.errors import need\n"
+        "need('eth_account'); need('web3'); print(sys.getrecursionlimit() == before)\n"
+        "from noob_cloud.blockchain.localchain import embedded_chain\n"
+        "with embedded_chain() as chain:\n"
+        "    print(sys.getrecursionlimit() == before)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.split() == ["True", "True"], told.stderr

@@ -12,10 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from eth_account import Account as Reference
 
 from noob_cloud.blockchain.config import BlockchainConfig
-from noob_cloud.blockchain.errors import ConfigError
+from noob_cloud.blockchain.errors import ConfigError, need
 from noob_cloud.blockchain.fees import Fee
 from noob_cloud.blockchain.keys import KmsSigner, LocalSigner, load_signer
 from noob_cloud.blockchain.nonces import NonceBook
@@ -24,6 +23,7 @@ from noob_cloud.blockchain.transactions import Message, Signed, sign
 if TYPE_CHECKING:
     from pathlib import Path
 
+Reference = need("eth_account").Account
 KEY = "0x" + "5e" * 32
 ADDRESS = Reference.from_key(KEY).address
 MESSAGE = Message("0x" + "77" * 20, b"data", 12345, 50_000)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from noob_cloud.blockchain.errors import need
+from noob_cloud.blockchain.errors import need, same_recursion_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,9 @@ class EmbeddedEndpoint:
         need("eth", "localchain")
         tester = need("eth_tester", "localchain")
         self._exceptions = need("eth_tester.exceptions", "localchain")
-        self.chain = tester.EthereumTester(tester.PyEVMBackend(), auto_mine_transactions=automine)
+        with same_recursion_limit():
+            backend = tester.PyEVMBackend()
+        self.chain = tester.EthereumTester(backend, auto_mine_transactions=automine)
         self.chain_id = int(self.chain.backend.chain.chain_id)
         self.keys = tuple(
             f"0x{bytes(key.to_bytes()).hex()}" for key in self.chain.backend.account_keys

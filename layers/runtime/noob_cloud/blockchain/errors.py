@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noob_cloud.exceptions import NoobCloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "ChainError",
@@ -22,6 +27,7 @@ __all__ = [
     "TransactionRevertedError",
     "WrongChainError",
     "need",
+    "same_recursion_limit",
 ]
 
 
@@ -87,6 +93,20 @@ class TransactionRevertedError(ChainError, RuntimeError):
     values: dict[str, Any]
 
 
+@contextmanager
+def same_recursion_limit() -> Iterator[None]:
+    """Undo what py-evm and py_ecc do when they are imported: they raise the limit to 100,000.
+
+    A deeply nested document from the network would then end the process, where it should raise
+    RecursionError.
+    """
+    before = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def need(module: str, extra: str = "chain") -> Any:
     """Return a module of an extra.
 
@@ -94,7 +114,8 @@ def need(module: str, extra: str = "chain") -> Any:
         ExtraMissingError: it is not installed; the message says what to install.
     """
     try:
-        return import_module(module)
+        with same_recursion_limit():
+            return import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
         if missing == "noob_cloud":
