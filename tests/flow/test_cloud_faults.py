@@ -1,7 +1,7 @@
-"""A whole deployment on the local cloud, and everything that goes wrong on AWS: `-m slow`.
+"""A whole deployment on the local cloud, and everything that goes wrong on AWS: `-m by_command`.
 
-    pytest -m slow tests/flow/test_cloud_faults.py            # four minutes
-    NOOB_CLOUD_TEST_TASKS=1000 pytest -m slow -k ten_thousand tests/flow/test_cloud_faults.py
+    pytest -m by_command tests/flow/test_cloud_faults.py            # four minutes
+    NOOB_CLOUD_TEST_TASKS=1000 pytest -m by_command -k ten_thousand tests/flow/test_cloud_faults.py
 
 All stacks are deployed once, by the CDK's command line. Every asynchronous call of a function is
 delivered twice, and there are fewer environments than the pool may have: calls are throttled.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.by_command,
     pytest.mark.skipif(sys.platform != "linux", reason="it looks at /proc"),
     pytest.mark.skipif(shutil.which("node") is None, reason="the CDK needs Node.js"),
     pytest.mark.skipif(

@@ -71,6 +71,7 @@ def test_an_interrupted_deployment_leaves_no_process(tmp_path: Path, sent: signa
 
 @deployable
 @pytest.mark.slow
+@pytest.mark.by_command
 @pytest.mark.timeout(600)
 def test_the_whole_demo(tmp_path: Path) -> None:
     """Lambda, Fargate and GPU workers share two batches, and the loss of the coordinator none."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from noob_cloud.coordinator.durability import Place
 
 LEASE = 1.0
-SLOW = pytest.mark.slow
+SLOW = (pytest.mark.slow, pytest.mark.by_command)
 ROUNDS = int(os.environ.get("NOOB_CLOUD_TEST_KILLS", "20"))
 """200 by hand: the more random moments, the better."""
 
