@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.latencies import show  # noqa: E402 - after the path
 from localdev.local import LocalCloud  # noqa: E402 - after the path
 
 from noob_cloud.deployment import Deployment  # noqa: E402
@@ -117,18 +116,7 @@ def main() -> None:
             cloud.deploy(context={"project": str(folder)})
             cloud.wait_for_coordinator()
             found = measure(cloud, options.events)
-    table: dict[str, Any] = {
-        name: {
-            "p50_ms": round(1000 * statistics.median(values)),
-            "max_ms": round(1000 * max(values)),
-        }
-        for name, values in found.items()
-    }
-    if options.json:
-        print(json.dumps(table))
-        return
-    for name, row in table.items():
-        print(f"{name:14} {row['p50_ms']:7} ms   at most {row['max_ms']:7} ms")
+    show(found, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import asyncio
 import json
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from uuid import uuid4
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.latencies import show  # noqa: E402 - after the path
 from localdev.code import CodeFolder  # noqa: E402 - after the path
 from localdev.functions import Function  # noqa: E402
 from localdev.runtime import Invocation  # noqa: E402
@@ -133,18 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(measure(Path(folder), options.rounds, options.calls))
-    table = {
-        name: {
-            "p50_ms": round(1000 * statistics.median(values), 2),
-            "max_ms": round(1000 * max(values), 2),
-        }
-        for name, values in found.items()
-    }
-    if options.json:
-        print(json.dumps(table))
-        return
-    for name, row in table.items():
-        print(f"{name:14} {row['p50_ms']:9.2f} ms  at most {row['max_ms']:9.2f} ms")
+    show(found, as_json=options.json, digits=2)
 
 
 if __name__ == "__main__":
