@@ -9,6 +9,7 @@ from noob_cloud.blobs.presigned import Presigned
 from noob_cloud.blobs.s3 import S3Store
 from noob_cloud.cid import cid as cid_of_bytes
 from noob_cloud.cid import is_cid
+from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.statements import SQL
 from noob_cloud.exceptions import (
     BlobCorruptError,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from noob_cloud.coordinator.desk import Desk
     from noob_cloud.tubes import TubeSource
 
-PRESIGN_BYTES: Final = 4 << 20
 _SHOWN: Final = 1 << 20
 """Bytes of a blob that are decoded to show it as JSON."""
 
@@ -42,7 +42,7 @@ class Records:
     their own, not in the writer's.
     """
 
-    def __init__(self, desk: Desk, blobs: BlobStore, *, presign_bytes: int = PRESIGN_BYTES) -> None:
+    def __init__(self, desk: Desk, blobs: BlobStore, *, presign_bytes: int = wire.LARGE) -> None:
         self._desk = desk
         self._blobs = blobs
         self._presign_bytes = presign_bytes

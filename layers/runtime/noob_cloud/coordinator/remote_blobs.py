@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
+from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.transport import JSON
 from noob_cloud.exceptions import (
     BlobError,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _ELSEWHERE: Final = 307
 _NO_SUCH_ROUTE: Final = frozenset((404, 405))
-_LARGE: Final = 4 << 20
-"""Bytes from which on it is asked where a blob is to be put: gateways carry 10 MB."""
 _DENIED: Final = frozenset(("AccessDenied", "403", "Forbidden", "AllAccessDisabled"))
 _TIMEOUT: Final = 60.0
 _TRIES: Final = 4
@@ -47,7 +46,7 @@ class RemoteBlobs:
         from noob_cloud.cid import cid  # noqa: PLC0415 - loads blake3
 
         name = cid(data)
-        if len(data) <= _LARGE or not self._upload(name, data):
+        if len(data) <= wire.LARGE or not self._upload(name, data):
             self._transport.send("PUT", f"/blobs/{name}", bytes(data), headers=_OCTETS)
         return name
 
