@@ -212,11 +212,12 @@ def status(
     with opened(settings(network, chain_id, rpc_url, contract)) as coordinator:
         found = _look(coordinator, address, task or [])
     parts = [
-        table("Contract", ("", ""), [(key, str(value)) for key, value in found["contract"].items()])
+        table(
+            name.capitalize(), ("", ""), [(key, str(value)) for key, value in found[name].items()]
+        )
+        for name in ("contract", "worker")
+        if name in found
     ]
-    if "worker" in found:
-        rows = [(key, str(value)) for key, value in found["worker"].items()]
-        parts.append(table("Worker", ("", ""), rows))
     if found["tasks"]:
         columns = ("cid", "state", "reward_eth", "worker", "deadline", "result_cid")
         rows_of = [[str(each[name] or "") for name in columns] for each in found["tasks"]]
