@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -30,6 +31,7 @@ from noob_cloud_testfunctions import (
     fail_on_seven,
     make_lock,
     nap,
+    wait_for_file,
 )
 
 from noob_cloud.deployment import Deployment
@@ -157,17 +159,15 @@ def test_result_timeout(executor):
     assert future.done()
 
 
-def test_wait_and_as_completed(executor):
+def test_wait_and_as_completed(executor, tmp_path):
     """The functions of concurrent.futures work on the futures."""
-    slow = executor.submit(nap, 1.0, "slow")
-    fast = executor.submit(nap, 0.0, "fast")
+    slow = executor.submit(wait_for_file, str(tmp_path / "gate"))
+    fast = executor.submit(double, 1)
 
     done, _ = wait([slow, fast], timeout=20, return_when=FIRST_COMPLETED)
     assert done == {fast}
-    assert {future.result() for future in as_completed([slow, fast], timeout=20)} == {
-        "slow",
-        "fast",
-    }
+    (tmp_path / "gate").touch()
+    assert {future.result() for future in as_completed([slow, fast], timeout=20)} == {2, None}
     done, rest = wait([slow, fast], timeout=20)
     assert not rest
     assert len(done) == 2
@@ -300,14 +300,22 @@ def test_shutdown_without_wait(make):
     assert [future.result(20) for future in futures] == list(range(5))
 
 
-def test_shutdown_cancels(make):
+def test_shutdown_cancels(make, tmp_path):
     """What waits can be cancelled; what runs finishes."""
+    gate = tmp_path / "gate"
     executor = make()
-    futures = [executor.submit(nap, 0.1, n) for n in range(30)]
+    futures = [executor.submit(double, 0)]
+    futures += [executor.submit(wait_for_file, str(gate)) for _ in range(30)]
     assert futures[0].result(20) == 0
 
-    executor.shutdown(cancel_futures=True)
+    shutdown = threading.Thread(target=partial(executor.shutdown, cancel_futures=True))
+    shutdown.start()
+    while not futures[-1].done():  # the standard library's cancels without a word to who waits
+        time.sleep(0.01)
+    gate.touch()
+    shutdown.join(20)
 
+    assert not shutdown.is_alive()
     assert all(future.done() for future in futures)
     assert futures[-1].cancelled()
 

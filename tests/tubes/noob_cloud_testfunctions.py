@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 
 def double(value, *, plus=0):
@@ -17,6 +18,14 @@ def add(left, right):
 def nap(seconds, value=None):
     time.sleep(seconds)
     return value
+
+
+def wait_for_file(path):
+    deadline = time.monotonic() + 60
+    while not Path(path).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody made {path}")
+        time.sleep(0.01)
 
 
 def fail(value):
