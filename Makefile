@@ -46,7 +46,7 @@ audit: $(CDK) .venv-slither/.ready .venv-halmos/.ready ## look at the contract w
 	contracts/audit
 
 clean: ## remove what was built and written, and the environments
-	rm -rf .venv .venv-bench .venv-slither .venv-halmos .venv-localstack node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-bench .venv-slither .venv-halmos .venv-localstack .venv-localstack.lock node_modules cdk.out out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(READY): requirements/setup.txt requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("noob-cloud needs Python 3.11 or newer; this is %d.%d. Try: make PYTHON=python3.12" % v[:2])'

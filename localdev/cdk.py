@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from localdev.errors import LocalCloudError, RefusedError
 from localdev.layer import ARCHITECTURE, PYTHON, prepare
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ class Cdk:
         Raises:
             LocalCloudError: it says why.
         """
-        from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
-
         cloud, words = self._cloud, [*program(), *words, *_QUIET]
         home = cloud.directory / "home"  # the CDK caches accounts by their keys in its home
         home.mkdir(exist_ok=True)
@@ -146,18 +145,21 @@ def program() -> list[str]:
     """Return the command of the CDK: the one of this folder's package.json, or on the PATH.
 
     Raises:
-        LocalCloudError: there is none.
+        RefusedError: there is none, or no Node.js to run it.
     """
-    from localdev.local import LocalCloudError  # noqa: PLC0415 - it imports this module
-
     own = ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk"
     node = shutil.which("node")
-    if own.exists() and node is not None:
+    if node is None:
+        raise RefusedError(
+            "The stacks are deployed with the CDK's command line, which needs Node.js: install 20"
+            f" or newer (https://nodejs.org), then run `npm ci` in {ROOT}."
+        )
+    if own.exists():
         return [node, str(own)]
     found = shutil.which("cdk")
     if found is None:
-        raise LocalCloudError(
-            "The stacks are deployed with the CDK's command line, which needs Node.js 20 or newer:"
-            f" run `npm ci` in {ROOT}, or put the program `cdk` on the PATH."
+        raise RefusedError(
+            "The stacks are deployed with the CDK's command line, which is not installed: run"
+            f" `npm ci` in {ROOT}, or put the program `cdk` on the PATH."
         )
     return [found]

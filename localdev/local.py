@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,25 +18,20 @@ import httpx
 
 from localdev.cdk import Cdk
 from localdev.cloud import ACCOUNT
+from localdev.directory import Directory
+from localdev.errors import LocalCloudError, RefusedError
 from localdev.process import DIE_WITH_PARENT
-from noob_cloud.exceptions import NoobCloudError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-__all__ = ["LocalCloud", "LocalCloudError"]
+__all__ = ["LocalCloud", "LocalCloudError", "RefusedError"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 25.0
 _POLL_SECONDS: Final = 0.05
-_MARK: Final = ".noob-cloud-dev"
-"""A file that says that a directory is ours, to be removed."""
-
-
-class LocalCloudError(NoobCloudError, RuntimeError):
-    """A part of the local cloud does not do what it should; the message has the end of its log."""
 
 
 class LocalCloud:
@@ -67,7 +61,8 @@ class LocalCloud:
         port: int = 0,
         cache: Path | None = None,
     ) -> None:
-        self.directory = directory.resolve()
+        self._place = Directory(directory)
+        self.directory = self._place.path
         self.cache = (cache or ROOT / "dist" / "local").resolve()
         self.region = region
         self.outputs: dict[str, dict[str, str]] = {}
@@ -87,7 +82,7 @@ class LocalCloud:
     @property
     def logs(self) -> Path:
         """The folder of the logs: one for each function and service, and our own."""
-        return self.directory / "logs"
+        return self._place.logs
 
     @property
     def environment(self) -> dict[str, str]:
@@ -117,10 +112,11 @@ class LocalCloud:
         """Start the emulated cloud and its agent; return once both answer.
 
         Raises:
+            RefusedError: the directory or the port is not free.
             LocalCloudError: one of them does not start.
         """
-        self._clear()
         try:
+            self._place.take()
             agent = self._listen(0)
             self.agent_url = f"http://127.0.0.1:{agent.getsockname()[1]}"
             self._agent = httpx.Client(base_url=self.agent_url, timeout=60, trust_env=False)
@@ -145,22 +141,6 @@ class LocalCloud:
         """Start what runs what is deployed there, at `agent_url`."""
         self._spawn_agent("localdev.agent", listening)
 
-    def _clear(self) -> None:
-        """Begin with an empty directory; one that is not ours is not emptied."""
-        mark = self.directory / _MARK
-        if self.directory.exists() and any(self.directory.iterdir()) and not mark.exists():
-            raise LocalCloudError(
-                f"{self.directory} holds something else; name a directory that is new or empty."
-            )
-        disks = self.directory / "tasks"
-        if disks.is_symlink():
-            shutil.rmtree(disks.readlink(), ignore_errors=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.logs.mkdir(parents=True)
-        mark.touch()
-        # sockets lie on the tasks' disks, and a socket's path has at most 107 bytes
-        disks.symlink_to(tempfile.mkdtemp(prefix="nc-"))
-
     def stop(self) -> None:
         """Take everything down: no process of it is left."""
         for _, process in reversed(self._processes):  # the agent first: its tasks use the cloud
@@ -172,13 +152,23 @@ class LocalCloud:
                 process.kill()
                 process.wait()
         self._processes.clear()
-        shutil.rmtree((self.directory / "tasks").resolve(), ignore_errors=True)
+        self._place.leave()
         for each in self._sockets:
             each.close()
         self._sockets.clear()
         if self._agent is not None:
             self._agent.close()
             self._agent = None
+
+    def check(self) -> None:
+        """See that everything that was started still runs.
+
+        Raises:
+            LocalCloudError: something ended by itself.
+        """
+        for name, process in self._processes:
+            if process.poll() is not None:
+                raise LocalCloudError(f"`{name}` ended:\n{self.log(name)[-3000:]}")
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of this cloud."""
@@ -323,7 +313,15 @@ class LocalCloud:
         return self._agent.request(method, path, **options)
 
     def _listen(self, port: int) -> socket.socket:
-        listening = socket.create_server(("127.0.0.1", port), backlog=512)
+        try:
+            listening = socket.create_server(("127.0.0.1", port), backlog=512)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise RefusedError(
+                f"Port {port} is taken: end what listens there, or choose another one (0: any that"
+                f" is free). If it is a LocalStack, use it: --endpoint http://127.0.0.1:{port}"
+            ) from error
         listening.set_inheritable(True)
         self._sockets.append(listening)
         return listening
@@ -369,9 +367,7 @@ class LocalCloud:
             with suppress(httpx.TransportError, json.JSONDecodeError, LookupError):
                 if done():
                     return
-            for name, process in self._processes:
-                if process.poll() is not None:
-                    raise LocalCloudError(f"`{name}` ended:\n{self.log(name)[-3000:]}")
+            self.check()
             if time.monotonic() > give_up:
                 raise LocalCloudError(
                     f"Not within {seconds:.0f} s; see {self.logs}:\n{self.log('agent')[-2000:]}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from localdev.cdk import Cdk
-from localdev.local import ROOT, LocalCloud, LocalCloudError
+from localdev.errors import LocalCloudError, RefusedError
+from localdev.local import ROOT, LocalCloud
 from localdev.localstack.agent import ADDRESS_VARIABLE
 from localdev.localstack.install import install
 
@@ -116,10 +117,15 @@ class LocalStackCloud(LocalCloud):
         try:
             told = httpx.get(f"{self.url}/_localstack/health", timeout=10, trust_env=False)
             version = told.raise_for_status().json()["version"]
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            raise LocalCloudError(
-                f"{self.url} is no LocalStack that runs ({type(error).__name__}: {error}); start"
-                " yours (`localstack start`), or leave --endpoint out to have one started here."
+        except httpx.TransportError as error:
+            raise RefusedError(
+                f"Nothing answers at {self.url} ({error}): start your LocalStack (`localstack"
+                " start`), or leave --endpoint out to have one started here."
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+            raise RefusedError(
+                f"{self.url} is no LocalStack: it has no /_localstack/health ({error}). Name the"
+                " URL of one, or leave --endpoint out to have one started here."
             ) from error
         if self._say is not None:
             self._say(f"LocalStack {version} runs at {self.url}.")

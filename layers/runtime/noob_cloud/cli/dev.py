@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +20,7 @@ from noob_cloud.cli.errors import UsageError
 from noob_cloud.cli.screen import screen, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from rich.table import Table
@@ -27,10 +29,25 @@ _REFRESH_SECONDS = 1.0
 _COUNTED = ("invocations", "errors", "throttles")
 
 
+class Kind(StrEnum):
+    """What stands in for AWS."""
+
+    EMULATED = "emulated"
+    LOCALSTACK = "localstack"
+
+
+_TOLD = {
+    Kind.EMULATED: ("The emulated cloud", "half a minute"),
+    Kind.LOCALSTACK: ("LocalStack", "a minute or two"),
+}
+
+
 def dev(
     context: typer.Context,
     *,
-    name: Annotated[str, typer.Option(help="Name of the deployment.")] = "noob-cloud",
+    name: Annotated[
+        str | None, typer.Option(help="Of the deployment; by default as noob-cloud.toml says it.")
+    ] = None,
     project: Annotated[
         Path | None, typer.Option(help="Folder of your own code, with its noob-cloud.toml.")
     ] = None,
@@ -38,10 +55,30 @@ def dev(
         list[str] | None,
         typer.Option("--context", "-c", help="A setting of the deployment, as cdk takes it: k=v."),
     ] = None,
+    cloud: Annotated[
+        Kind,
+        typer.Option(
+            help="What stands in for AWS: our own emulation of all that the stacks have, or"
+            " LocalStack, which is installed into an environment of its own at first."
+        ),
+    ] = Kind.EMULATED,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Of a LocalStack that runs already: deploy to that."),
+    ] = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Of this machine, where the functions of that LocalStack find the coordinator if"
+            " they run in containers."
+        ),
+    ] = "",
     directory: Annotated[
         Path, typer.Option(help="For its files and its logs; emptied at the start.")
     ] = Path("noob-cloud-dev"),
-    port: Annotated[int, typer.Option(help="Of the emulated cloud; 0: any free one.")] = 4566,
+    port: Annotated[
+        int, typer.Option(help="Of the cloud that is started here; 0: any free one.")
+    ] = 4566,
     concurrency: Annotated[int, typer.Option(help="Lambda environments at once.")] = 10,
     gpus: Annotated[int, typer.Option(help="GPUs that tasks are told of.")] = 1,
     run: Annotated[
@@ -58,44 +95,94 @@ def dev(
     command = list(context.args)
     if run != bool(command):
         raise UsageError("--exec and a command belong together: noob-cloud dev --exec -- pytest")
-    local = local_cloud()
-    settings = dict(_setting(each) for each in setting or [])
-    settings["name"] = name
-    if project is not None:
-        settings["project"] = str(project.resolve())
+    options: dict[str, Any] = {"port": port, "concurrency": concurrency, "gpus": gpus}
+    kind = _kind(context, cloud, endpoint, address)
+    if kind is Kind.LOCALSTACK:
+        options |= {"endpoint": endpoint, "address": address, "say": _say}
+    settings = _settings(setting or [], name, project)
     signal.signal(signal.SIGTERM, _end)
-    cloud = local.LocalCloud(directory, port=port, concurrency=concurrency, gpus=gpus)
     try:
-        with cloud:
-            _say(f"The emulated cloud answers at {cloud.url}; deploying {name}: half a minute.")
-            cloud.deploy(context=settings)
-            url = cloud.wait_for_coordinator(name)
-            screen.out.print(_status(cloud))
-            _say(f"The coordinator answers at {url}; logs are in {cloud.logs}.")
-            environment = {**cloud.environment, "NOOB_CLOUD_DEPLOYMENT": name}
+        with _started(kind, directory, options) as started:
+            deployment, (what, needed) = settings["name"], _TOLD[kind]
+            _say(f"{what} answers at {started.url}; deploying {deployment}: {needed}.")
+            started.deploy(context=settings)
+            url = started.wait_for_coordinator(deployment)
+            screen.out.print(_status(started))
+            _say(f"The coordinator answers at {url}; logs are in {started.logs}.")
+            environment = {**started.environment, "NOOB_CLOUD_DEPLOYMENT": deployment}
             if run:
                 raise typer.Exit(_exec(command, environment))
             for key, value in environment.items():
                 screen.out.print(f"export {key}={value}", markup=False)
             _say("Ctrl-C takes everything down.")
-            _watch(lambda: _status(cloud))
+            _watch(started)
     except KeyboardInterrupt:
         if run:
             raise
         _say("Everything is down.")
+    if endpoint is not None:
+        _say(f"The stacks stay in the LocalStack at {endpoint}.")
 
 
 def local_cloud() -> Any:
     """Return `localdev.local` of the checkout that this package is installed from."""
+    return _of_checkout("localdev.local")
+
+
+def deployment_name(settings: Mapping[str, str]) -> str:
+    """Return the name that these settings give a deployment, with the project's file, if any.
+
+    Raises:
+        UsageError: the settings are wrong.
+    """
+    try:
+        read = _of_checkout("infra.settings").read(settings, folder=_root())
+    except ValueError as error:  # each of them is a sentence
+        raise UsageError(str(error)) from error
+    return str(read.name)
+
+
+def _root() -> Path:
     root = Path(__file__).resolve().parents[4]
     if not (root / "localdev" / "local.py").exists():
         raise UsageError(
             "noob-cloud dev deploys the stacks of a checkout of noob-cloud, and this is an"
             " installed package: clone the repository and run `make dev` there."
         )
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    return importlib.import_module("localdev.local")
+    return root
+
+
+def _of_checkout(module: str) -> Any:
+    root = str(_root())
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    return importlib.import_module(module)
+
+
+def _kind(context: typer.Context, cloud: Kind, endpoint: str | None, address: str) -> Kind:
+    """Return what was asked for: an endpoint is a LocalStack's, unless the other one was named."""
+    if endpoint is None:
+        if address:
+            raise UsageError(
+                "--address is for the LocalStack that --endpoint names: add --endpoint"
+            )
+        return cloud
+    source = context.get_parameter_source("cloud")
+    if cloud is Kind.EMULATED and source is not None and source.name == "COMMANDLINE":
+        raise UsageError("--endpoint names a LocalStack: leave --cloud out, or say localstack")
+    return Kind.LOCALSTACK
+
+
+def _settings(given: list[str], name: str | None, project: Path | None) -> dict[str, str]:
+    settings = dict(_setting(each) for each in given)
+    settings |= {} if name is None else {"name": name}
+    if project is not None:
+        if not project.is_dir():
+            raise UsageError(
+                f"There is no folder {project}: --project names the folder of your code."
+            )
+        settings["project"] = str(project.resolve())
+    return {**settings, "name": deployment_name(settings)}
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -103,6 +190,27 @@ def _setting(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise UsageError(f"--context {text!r} is no setting: KEY=VALUE")
     return key, value
+
+
+@contextmanager
+def _started(kind: Kind, directory: Path, options: dict[str, Any]) -> Iterator[Any]:
+    """Start the cloud, and take it down at the end; an error is a sentence after its details."""
+    local = local_cloud()
+    try:
+        _of_checkout("localdev.cdk").program()  # before anything is installed or started
+        if kind is Kind.LOCALSTACK:
+            chosen = _of_checkout("localdev.localstack.cloud").LocalStackCloud
+        else:
+            chosen = local.LocalCloud
+        with chosen(directory, **options) as started:
+            yield started
+    except local.RefusedError as error:
+        raise UsageError(str(error)) from error
+    except local.LocalCloudError as error:
+        said, _, details = str(error).partition("\n")
+        if details:
+            _say(details)
+        raise local.LocalCloudError(said.rstrip(":")) from error
 
 
 def _exec(command: list[str], environment: dict[str, str]) -> int:
@@ -116,15 +224,17 @@ def _exec(command: list[str], environment: dict[str, str]) -> int:
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
-def _watch(status: Callable[[], Table]) -> None:
-    """Show how things are until interrupted."""
+def _watch(cloud: Any) -> None:
+    """Show how things are until interrupted, or until something ends by itself."""
     if not screen.out.is_terminal:
         while True:
             time.sleep(_REFRESH_SECONDS)
-    with Live(status(), console=screen.out, auto_refresh=False) as live:
+            cloud.check()
+    with Live(_status(cloud), console=screen.out, auto_refresh=False) as live:
         while True:
             time.sleep(_REFRESH_SECONDS)
-            live.update(status(), refresh=True)
+            cloud.check()
+            live.update(_status(cloud), refresh=True)
 
 
 def _status(cloud: Any) -> Table:

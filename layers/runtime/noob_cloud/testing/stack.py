@@ -45,11 +45,11 @@ def noob_cloud_stack(
     if name and url:
         yield Stack(name, url)
         return
-    from noob_cloud.cli.dev import local_cloud  # noqa: PLC0415 - only without `noob-cloud dev`
+    from noob_cloud.cli.dev import deployment_name, local_cloud  # noqa: PLC0415 - only here
 
     root = request.config.rootpath
     settings = {"project": str(root)} if (root / "noob-cloud.toml").exists() else {}
-    name = "noob-cloud"
+    name = deployment_name(settings)
     folder = tmp_path_factory.mktemp("noob-cloud") / "cloud"
     with local_cloud().LocalCloud(folder) as cloud, pytest.MonkeyPatch.context() as patch:
         cloud.deploy(context={**settings, "name": name})
