@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -118,6 +119,52 @@ def test_a_renewal_whose_answer_was_lost_is_found_again(make, monkeypatch):
     assert not lease.lost
 
 
+def test_a_renewal_that_is_found_again_is_not_trusted_anew(make, clock, monkeypatch):
+    """Others have counted since it was written, not since it was found."""
+    one, two = make(), make()
+    one.try_take()
+    write = one.place.client.put_object
+
+    def lose(**words: object) -> None:
+        write(**words)
+        raise UnavailableError
+
+    def away(**words: object) -> None:
+        if json.loads(words["Body"])["renewal"] > 1:
+            raise UnavailableError
+        write(**words)
+
+    monkeypatch.setattr(one.place.client, "put_object", lose)
+    with pytest.raises(UnavailableError):
+        one.renew()
+    assert two.try_take() is None  # it begins to watch
+    clock.now += 9
+    monkeypatch.setattr(one.place.client, "put_object", away)  # what was written is found, no more
+    with pytest.raises(UnavailableError):
+        one.renew()
+    monkeypatch.setattr(one.place.client, "put_object", write)
+    clock.now += 4
+    assert two.try_take() is not None
+    assert not one.valid()
+
+
+def test_a_lease_is_given_away_though_the_answer_to_its_renewal_was_lost(make, monkeypatch):
+    one, two = make(), make()
+    one.try_take()
+    write = one.place.client.put_object
+
+    def lose(**words: object) -> None:
+        write(**words)
+        raise UnavailableError
+
+    monkeypatch.setattr(one.place.client, "put_object", lose)
+    with pytest.raises(UnavailableError):
+        one.renew()
+    monkeypatch.setattr(one.place.client, "put_object", write)
+    one.release()
+    assert two.try_take() is not None
+
+
 def test_a_beginning_whose_answer_was_lost_is_begun_anew(make, monkeypatch):
     lease = make()
     write = lease.place.client.put_object
@@ -144,21 +191,32 @@ def test_something_else_in_the_lease_s_place_is_left_alone(make):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_two_are_never_valid_at_once(make, place, seed):
+def test_two_are_never_valid_at_once(make, place, seed, monkeypatch):
     """Random pauses, lost answers and clocks that run up to a tenth apart."""
     rng = random.Random(seed)
     time = [0.0]
     rates = [rng.uniform(0.95, 1.05) for _ in range(3)]
     leases = [make(clock=lambda rate=rate: time[0] * rate) for rate in rates]
     held: set[int] = set()
+    write = place.client.put_object
+
+    def put(**words: object) -> object:
+        answer = write(**words) if (fate := rng.random()) < 0.9 else None
+        if fate > 0.8:
+            raise UnavailableError
+        return answer
+
+    monkeypatch.setattr(place.client, "put_object", put)
     for _ in range(300):
-        time[0] += rng.expovariate(0.5)
+        time[0] += rng.expovariate(0.3)
         lease = rng.choice(leases)
         try:
             if lease.epoch and not lease.lost:
                 lease.renew()
             elif not lease.lost:
                 lease.try_take()
+        except UnavailableError:
+            pass
         except LeaseTakenError:
             rate = rng.choice(rates)
             leases[leases.index(lease)] = make(clock=lambda rate=rate: time[0] * rate)

@@ -9,6 +9,7 @@ that goes on while its machine is suspended.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -137,18 +138,26 @@ class Lease:
         """
         if self.lost:
             raise LeaseTakenError
+        if self._renewed() or (self._adopt() and self._renewed()):
+            return
+        raise UnavailableError(f"{self.place}/{NAME} could not be renewed: S3 refused it twice.")
+
+    def _renewed(self) -> bool:
+        """Renew the object if it is what was seen of it last; trust it from before the question."""
         terms = _changed(self._terms, renewal=self._terms.renewal + 1, at=self._wall())
         began = self._clock()
         new = self._write(terms, self._tag)
         if new is None:
-            new = self._adopt()
-        else:
-            self._terms = terms
-        self._tag = new
+            return False
+        self._terms, self._tag = terms, new
         self._valid_until = max(self._valid_until, began + self.seconds)
+        return True
 
-    def _adopt(self) -> str:
-        """Return the ETag of an earlier renewal of ours whose answer was lost."""
+    def _adopt(self) -> bool:
+        """Go on from an earlier renewal of ours whose answer was lost.
+
+        It adds no trust: others may have counted since it was written, which is who knows when.
+        """
         seen = self._read()
         if seen is None or seen[0].holder != self.holder or seen[0].epoch != self.epoch:
             self.lost = True
@@ -157,15 +166,23 @@ class Lease:
                 f"The lease {self.place}/{NAME} of epoch {self.epoch} is {who}'s now. This"
                 " coordinator must not write any more."
             )
-        self._terms = seen[0]
-        return seen[1]
+        self._terms, self._tag = seen
+        return True
 
     def release(self) -> None:
-        """Give the lease away, so that the next one need not wait."""
+        """Give the lease away, so that the next one need not wait.
+
+        Raises:
+            UnavailableError: S3 did not answer; it has to run out.
+        """
         self._valid_until = float("-inf")
-        terms = _changed(self._terms, released=True, at=self._wall())
-        self._write(terms, self._tag)
+        with suppress(LeaseTakenError):  # whose it is has it already
+            if self._released() is None and self._adopt():
+                self._released()
         self.lost = True
+
+    def _released(self) -> str | None:
+        return self._write(_changed(self._terms, released=True, at=self._wall()), self._tag)
 
     def _read(self) -> tuple[Terms, str] | None:
         found = self.place.read(NAME)
