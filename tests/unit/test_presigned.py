@@ -10,6 +10,7 @@ import boto3
 import httpx
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 from tests.conformance.served import TOKEN, served
 
 from noob_cloud.blobs.presigned import Presigned
@@ -150,6 +151,28 @@ def test_what_was_uploaded_has_its_cid(behind, store, s3_url):
     assert not store.has(name)
     listed = boto3.client("s3", endpoint_url=s3_url).list_objects_v2(Bucket=store.bucket)
     assert listed["KeyCount"] == 0
+
+
+def test_what_is_replaced_while_it_is_looked_at_is_not_kept(store, s3_url):
+    """A URL is good for minutes: also while the bytes are read that it put first."""
+    client = boto3.client("s3", endpoint_url=s3_url)
+    presigned = Presigned(store, client)
+    good, bad = b"good" * 1000, b"evil" * 1000
+    ticket = presigned.put(len(good))
+    httpx.put(ticket.url, content=good).raise_for_status()
+    copy = client.copy_object
+
+    def late(**words):
+        httpx.put(ticket.url, content=bad).raise_for_status()
+        there = client.head_object(**words["CopySource"])["ETag"]
+        if words.get("CopySourceIfMatch", there) != there:  # S3 asks this, moto does not
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "CopyObject")
+        return copy(**words)
+
+    client.copy_object = late
+    with pytest.raises(BlobCorruptError, match="replaced"):
+        presigned.keep(ticket.upload, cid(good))
+    assert not store.has(cid(good))
 
 
 @pytest.mark.parametrize("upload", ["../../lease.json", "x" * 32, "0", ""])

@@ -25,6 +25,7 @@ SECONDS: Final = 900
 INCOMING: Final = "incoming"
 """Below the prefix of the blobs: what was uploaded and not looked at yet."""
 _PART: Final = 8 << 20
+_CHANGED: Final = frozenset(("PreconditionFailed", "412", "NoSuchKey", "404"))
 _ENDPOINT: Final = "AWS_ENDPOINT_URL"
 
 
@@ -64,27 +65,41 @@ class Presigned:
         Raises:
             DecodeError: `upload` names none.
             BlobNotFoundError: nothing was uploaded.
-            BlobCorruptError: its bytes have another cid.
+            BlobCorruptError: its bytes have another cid, or were replaced meanwhile.
         """
         bucket, key = self._store.bucket, self._incoming(upload)
         try:
-            found = self._cid_of(key, cid)
+            found, tag = self._cid_of(key, cid)
             if found != cid:
                 raise BlobCorruptError(f"What was uploaded has the cid {found}, not {cid}.")
+            self._copy(key, tag, cid)
+        finally:
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    def _cid_of(self, key: str, cid: str) -> tuple[str, str]:
+        """Return the cid of what was uploaded, and the ETag of what was read for it."""
+        try:
+            answer = self._client.get_object(Bucket=self._store.bucket, Key=key)
+        except self._client.exceptions.NoSuchKey as error:
+            raise not_found(cid, f"s3://{self._store.bucket}/{key}") from error
+        return cid_of_bytes(answer["Body"].iter_chunks(_PART)), answer["ETag"]
+
+    def _copy(self, key: str, tag: str, cid: str) -> None:
+        """Copy what was read, and nothing that its URL has put there since."""
+        bucket = self._store.bucket
+        try:
             self._client.copy_object(
                 Bucket=bucket,
                 Key=self._store.key(cid),
                 CopySource={"Bucket": bucket, "Key": key},
+                CopySourceIfMatch=tag,
             )
-        finally:
-            self._client.delete_object(Bucket=bucket, Key=key)
-
-    def _cid_of(self, key: str, cid: str) -> str:
-        try:
-            body = self._client.get_object(Bucket=self._store.bucket, Key=key)["Body"]
-        except self._client.exceptions.NoSuchKey as error:
-            raise not_found(cid, f"s3://{self._store.bucket}/{key}") from error
-        return cid_of_bytes(body.iter_chunks(_PART))
+        except self._client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in _CHANGED:
+                raise
+            raise BlobCorruptError(
+                f"What was uploaded for {cid} was replaced while it was looked at; send it again."
+            ) from error
 
     def _incoming(self, upload: str) -> str:
         try:
