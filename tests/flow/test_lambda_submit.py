@@ -98,6 +98,25 @@ def test_batch_with_bad_messages(function: SubmitFunction, client: CoordinatorCl
     assert sorted(run.total or 0 for run in new) == [1, 3]
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        "[" * 100_000,
+        {"source": "aws.s3", "detail-type": 5},
+        {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "detail": {"bucket": {"name": "b"}, "object": {"key": 5}},
+        },
+        {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": 5}}}]},
+    ],
+)
+def test_no_message_holds_up_the_others(poison: Any, function: SubmitFunction) -> None:
+    answer = function.handle({"Records": [record(poison, "bad"), record({"on": "go"}, "good")]})
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+
+
 def test_event_that_comes_twice_starts_one_run(
     function: SubmitFunction, client: CoordinatorClient
 ) -> None:

@@ -15,7 +15,6 @@ from noob_cloud.exceptions import (
     AuthenticationError,
     ConflictError,
     MappingError,
-    NoobCloudError,
     TubeNotFoundError,
     UnavailableError,
 )
@@ -92,9 +91,9 @@ class SubmitFunction:
             for record in event["Records"]:
                 try:
                     if away is not None:
-                        raise away
+                        raise away  # noqa: TRY301 - it is not asked again for each message
                     self._submit(record, client)
-                except (NoobCloudError, KeyError, TypeError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001 - no message may hold the others up
                     if isinstance(error, UnavailableError):
                         away = error
                     if isinstance(error, AuthenticationError):
