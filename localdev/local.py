@@ -359,6 +359,8 @@ class LocalCloud:
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C is for whoever started it
             )
+        listening.close()  # or who asks a process that has ended would wait for its answer
+        self._sockets.remove(listening)
         self._processes.append((name, process))
 
     def _until(self, done: Callable[[], bool], seconds: float) -> None:

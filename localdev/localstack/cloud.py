@@ -70,6 +70,11 @@ class LocalStackCloud(LocalCloud):
         """The account of everything: what LocalStack makes of our credentials."""
         return str(self.client("sts").get_caller_identity()["Account"])
 
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of this cloud; ECS is answered by the agent that runs it."""
+        url = self.agent_url if service == "ecs" else self.url
+        return self._session().client(service, endpoint_url=url)
+
     def _start_cloud(self) -> None:
         if self._endpoint is None:
             self._start_localstack(install(self._say))
@@ -86,9 +91,10 @@ class LocalStackCloud(LocalCloud):
         port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         own = self.directory / "localstack"
-        own.mkdir(parents=True)
+        (own / "tmp").mkdir(parents=True)
         entry = Path(__file__).resolve().parent / "entry"
         environment = {
+            "CFN_IGNORE_UNSUPPORTED_RESOURCE_TYPES": "1",  # the services of ECS are our agent's
             "DISABLE_EVENTS": "1",
             "DNS_ADDRESS": "0",
             "FILESYSTEM_ROOT": str(own),
@@ -102,11 +108,13 @@ class LocalStackCloud(LocalCloud):
             "LOCALDEV_CACHE": str(self.cache / "localstack"),
             "LOCALDEV_FOLDER": str(self.directory),
             "LOCALDEV_SOCKET": str(listening.fileno()),
+            "OVERRIDE_IN_DOCKER": "0",  # or it keeps files in /tmp, beside those of others
             "PROVIDER_OVERRIDE_DYNAMODB": "moto",
             "PROVIDER_OVERRIDE_DYNAMODBSTREAMS": "moto",
             "PYTHONPATH": str(entry),
             "SERVICES": ",".join(_SERVICES),
             "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "TMPDIR": str(own / "tmp"),
         }
         words = ["-m", "localstack.runtime.main"]
         self._spawn("cloud", words, listening, environment, python=str(python))
@@ -163,7 +171,12 @@ class LocalStackCloud(LocalCloud):
 
     def _stacks(self, prefix: str) -> list[str]:
         pages = self.client("cloudformation").get_paginator("describe_stacks").paginate()
-        found = [stack["StackName"] for page in pages for stack in page["Stacks"]]
+        found = [
+            stack["StackName"]
+            for page in pages
+            for stack in page["Stacks"]
+            if stack["StackStatus"] != "DELETE_COMPLETE"  # LocalStack tells of them, too
+        ]
         return [stack for stack in found if stack.startswith(prefix)]
 
     def _empty(self, name: str) -> None:

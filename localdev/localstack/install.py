@@ -1,4 +1,7 @@
-"""LocalStack's own environment, beside ours: made once, from its lock, when it is first needed."""
+"""`python -m localdev.localstack.install`: LocalStack's own environment, beside ours.
+
+It is made once, from its lock, when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -82,3 +85,7 @@ def _complete() -> Path:
     """Return the file that says that everything of this lock is installed, for this Python."""
     wanted = hashlib.sha256(_LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
     return _FOLDER / f".complete-{wanted}"
+
+
+if __name__ == "__main__":
+    print(install(lambda text: print(text, file=sys.stderr)))  # noqa: T201 - what it is run for

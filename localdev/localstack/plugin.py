@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from localstack.runtime import hooks  # type: ignore[import-not-found]
 from localstack.runtime.server.core import (  # type: ignore[import-not-found]
     RuntimeServerPlugin,
 )
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from localdev.localstack.executor import ProcessExecutor
     from localdev.localstack.server import GivenSocketServer
 
-__all__ = ["Executors", "Servers"]
+__all__ = ["Executors", "Servers", "put_right"]
+
+
+@hooks.on_infra_start()  # type: ignore[untyped-decorator] # its types are not here
+def put_right() -> None:
+    """Put right what LocalStack does wrong."""
+    from localdev.localstack import patches  # noqa: PLC0415 - LocalStack loads lazily
+
+    patches.install()
 
 
 class Executors(RuntimeExecutorPlugin):  # type: ignore[misc] # its types are not here
