@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
 
 from noob_cloud.exceptions import PackError
+from noob_cloud.serverless import package
 from noob_cloud.serverless.package import pack
 
 LAYER = Path(__file__).parents[2] / "requirements" / "layer.txt"
@@ -108,6 +111,130 @@ def test_nothing_to_pack(tmp_path: Path) -> None:
         pack(tmp_path / "absent", tmp_path / "out", arch="x86_64")
     with pytest.raises(PackError, match="'mips' is no architecture"):
         pack(tmp_path, tmp_path / "out", arch="mips")
+
+
+def test_links_stay_in_the_project(project: Path, tmp_path: Path) -> None:
+    """What lies elsewhere on this machine is not packed, nor a folder within itself."""
+    link = project / "pictures" / "link"
+    (tmp_path / "elsewhere.txt").write_text("of no project")
+    for target, said in {
+        tmp_path / "elsewhere.txt": "only files of the project",
+        tmp_path: "only files of the project",
+        Path("nowhere"): "only files of the project",
+        Path(): "in which it lies itself",
+    }.items():
+        link.symlink_to(target)
+        with pytest.raises(PackError, match=said):
+            pack(project, tmp_path / "out", arch="x86_64")
+        link.unlink()
+    link.symlink_to("parts")
+
+    assert "pictures/link/table.csv" in names(pack(project, tmp_path / "out", arch="x86_64").path)
+
+
+def test_what_is_no_file_is_not_packed(project: Path, tmp_path: Path) -> None:
+    """A pipe would be read for ever."""
+    os.mkfifo(project / "pictures" / "pipe")
+
+    assert "pictures/pipe" not in names(pack(project, tmp_path / "out", arch="x86_64").path)
+
+
+def test_a_name_that_is_no_text(project: Path, tmp_path: Path) -> None:
+    (project / "pictures" / "\udcff.txt").write_text("")
+
+    with pytest.raises(PackError, match="a name that no archive holds"):
+        pack(project, tmp_path / "out", arch="x86_64")
+
+
+def test_what_is_too_large_is_not_read(project: Path, tmp_path: Path) -> None:
+    with (project / "pictures" / "film.bin").open("wb") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(PackError, match="Lambda takes 250 MB"):
+        pack(project, tmp_path / "out", arch="x86_64")
+
+
+def test_a_file_that_changes_while_it_is_packed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cid would not be that of what is in the archive."""
+    write = package._write
+
+    def late(*words: Any) -> Any:
+        (project / "single.py").write_text("changed = True")
+        return write(*words)
+
+    monkeypatch.setattr(package, "_write", late)
+    with pytest.raises(PackError, match=r"single\.py changed while it was packed"):
+        pack(project, tmp_path / "out", arch="x86_64")
+    assert not (tmp_path / "out" / "code-x86_64.zip").exists()
+
+
+def test_modules_of_the_worker_are_not_hidden(project: Path, tmp_path: Path) -> None:
+    (project / "handler.py").write_text("")
+
+    with pytest.raises(PackError, match="a module handler, as the worker itself has"):
+        pack(project, tmp_path / "out", arch="x86_64")
+
+
+@pytest.mark.parametrize("table", ['noob-cloud = "x"', 'noob-cloud.modules = "json"'])
+def test_further_modules_are_a_list(project: Path, tmp_path: Path, table: str) -> None:
+    (project / "pyproject.toml").write_text(f"[tool]\n{table}\n")
+
+    with pytest.raises(PackError, match="modules is a list of names"):
+        pack(project, tmp_path / "out", arch="x86_64")
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """A wheel of one module."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def test_wheels_by_their_url(project: Path, tmp_path: Path) -> None:
+    """A requirement may be the URL of a wheel; its bytes say what it is."""
+    wheel = wheel_of(tmp_path / "wheels", "linked")
+    (project / "requirements.txt").write_text(f"linked @ {wheel.as_uri()}\n")
+
+    packed = pack(project, tmp_path / "out", arch="x86_64")
+
+    made = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert packed.requirements == (f"linked @ sha256:{made}",)
+    assert "linked.py" in names(packed.path)
+
+
+def test_wheels_of_an_index_of_ones_own(project: Path, tmp_path: Path) -> None:
+    """Where the requirements say that releases are is where they are installed from."""
+    wheel_of(tmp_path / "wheels", "indexed")
+    (project / "requirements.txt").write_text(
+        f"--no-index\n--find-links {tmp_path / 'wheels'}\nindexed\n"
+    )
+
+    packed = pack(project, tmp_path / "out", arch="x86_64")
+
+    assert packed.requirements == ("indexed==1.0",)
+    assert "indexed.py" in names(packed.path)
+
+
+@pytest.mark.parametrize("how", ["", "-e "])
+def test_folders_are_no_requirements(project: Path, tmp_path: Path, how: str) -> None:
+    """What is not packed is said, and does not fail in the cloud."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "pyproject.toml").write_text('[project]\nname = "library"\nversion = "1"\n')
+    (project / "requirements.txt").write_text(f"{how}{library}\n")
+
+    with pytest.raises(PackError, match="neither a release nor a wheel"):
+        pack(project, tmp_path / "out", arch="x86_64")
 
 
 @pytest.mark.slow

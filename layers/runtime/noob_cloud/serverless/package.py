@@ -15,7 +15,7 @@ import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import msgspec
@@ -41,9 +41,13 @@ _NO_CODE: Final = frozenset(
     ("__pycache__", "build", "cdk.out", "dist", "docs", "node_modules", "tests", "venv")
 )
 """Folders beside the code that are none."""
+_OURS: Final = frozenset(("handler", "noob", "noob_cloud", "noob_cloud_core"))
+"""Modules of the worker itself: one of the project's would hide them, or be hidden."""
 _NOT_PACKED: Final = frozenset((".pyc", ".pyo"))
 _VARYING: Final = frozenset(("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"))
 _PIN: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)", re.MULTILINE)
+_WHEEL: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) @ \S+")
+_HASH: Final = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 _HERE: Final = "noob-cloud ; python_version < '0'\n"
 """What every worker has already, and no index does."""
 
@@ -86,8 +90,8 @@ def pack(
             version.
 
     Raises:
-        PackError: there is no code, a requirement has no wheel for that platform, or all of it is
-            more than Lambda takes.
+        PackError: there is no code, a requirement has no wheel for that platform, a link leads out
+            of the project, a file changes meanwhile, or all of it is more than Lambda takes.
     """
     if arch not in _ARCHES:
         raise PackError(f"{arch!r} is no architecture of Lambda: {' or '.join(_ARCHES)}")
@@ -97,26 +101,31 @@ def pack(
     modules = _modules(own)
     if not modules:
         raise PackError(f"{project} has no Python code: no package or module in it or in src/.")
-    told = _tool_table(project)
+    if hidden := _OURS.intersection(modules):
+        raise PackError(
+            f"{project} has a module {min(hidden)}, as the worker itself has; rename yours."
+        )
+    _check_size(project, sum(path.stat().st_size for path in own.values()))
+    told = _further_modules(project)
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "installed"
         pinned = _install(project, Path(scratch), target, arch, python, layer)
         files = {**dict(_installed(target)), **own}
-        code = cid_of(
-            {
-                "files": [[name, cid(path.read_bytes())] for name, path in sorted(own.items())],
-                "requirements": list(pinned),
-            }
-        )
-        allowed = tuple(dict.fromkeys((*modules, *told.get("modules", ()))))
+        cids = {name: cid(path.read_bytes()) for name, path in sorted(own.items())}
+        code = cid_of({"files": [*map(list, cids.items())], "requirements": list(pinned)})
+        allowed = tuple(dict.fromkeys((*modules, *told)))
         manifest = {"cid": code, "modules": allowed, "requirements": pinned}
-        path, size = _write(out / f"code-{arch}.zip", files, msgspec.json.encode(manifest))
+        path, size = _write(out / f"code-{arch}.zip", files, cids, msgspec.json.encode(manifest))
+    _check_size(project, size)
+    return Packed(code, path, size, allowed, pinned)
+
+
+def _check_size(project: Path, size: int) -> None:
     if size > LIMIT:
         raise PackError(
             f"{project} and what it needs hold {size / _MIB:.0f} MB; Lambda takes {LIMIT // _MIB}"
             " MB with its layers. Leave requirements out, or use pools of containers alone."
         )
-    return Packed(code, path, size, allowed, pinned)
 
 
 # ---- the project's own
@@ -129,23 +138,46 @@ def _sources(project: Path) -> Iterator[tuple[str, Path]]:
         if entry.name.startswith(".") or entry.name in _NO_CODE:
             continue
         if entry.is_file() and (entry.suffix == ".py" or entry.suffix in {".yaml", ".yml"}):
-            yield entry.name, entry
+            yield entry.name, _inside(entry, root)
         elif entry.is_dir() and not (entry / "pyvenv.cfg").exists() and _has_code(entry):
-            yield from _below(entry, entry.name)
+            yield from _below(entry, entry.name, root)
 
 
 def _has_code(folder: Path) -> bool:
     return any(folder.glob("*.py")) or any(folder.glob("*/__init__.py"))
 
 
-def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
-    for entry in sorted(folder.iterdir()):
+def _below(folder: Path, name: str, root: Path) -> Iterator[tuple[str, Path]]:
+    for entry in sorted(_inside(folder, root).iterdir()):
         if entry.name.startswith(".") or entry.name == "__pycache__":
             continue
         if entry.is_dir():
-            yield from _below(entry, f"{name}/{entry.name}")
-        elif entry.suffix not in _NOT_PACKED:
-            yield f"{name}/{entry.name}", entry
+            yield from _below(entry, f"{name}/{entry.name}", root)
+        elif entry.suffix not in _NOT_PACKED and (entry.is_file() or entry.is_symlink()):
+            yield f"{name}/{entry.name}", _inside(entry, root)
+
+
+def _inside(path: Path, root: Path) -> Path:
+    """Return the path, if it can be packed.
+
+    Raises:
+        PackError: it is a link that leads nowhere, out of the project or in a circle, or has a name
+            that no archive holds.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise PackError(f"{str(path)!r} has a name that no archive holds; rename it.") from None
+    if path.is_symlink():
+        real, lies = path.resolve(), path.parent.resolve()
+        if not real.exists() or root.resolve() not in real.parents:
+            raise PackError(
+                f"{path} is a link to {real}, which is not packed: only files of the project are."
+                " Put a copy there, or name what it is in the requirements."
+            )
+        if real == lies or real in lies.parents:
+            raise PackError(f"{path} is a link to {real}, in which it lies itself; remove it.")
+    return path
 
 
 def _modules(files: Mapping[str, Path]) -> tuple[str, ...]:
@@ -153,15 +185,18 @@ def _modules(files: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(sorted(root.removesuffix(".py") for root in roots if root != "setup.py"))
 
 
-def _tool_table(project: Path) -> dict[str, Sequence[str]]:
+def _further_modules(project: Path) -> Sequence[str]:
     path = project / "pyproject.toml"
     if not path.is_file():
-        return {}
+        return ()
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PackError(f"{path} cannot be read: {error}") from error
-    found: dict[str, Sequence[str]] = table.get("tool", {}).get("noob-cloud", {})
+    told: Any = table.get("tool", {}).get("noob-cloud", {})
+    found = told.get("modules", []) if isinstance(told, dict) else told
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise PackError(f"{path}: [tool.noob-cloud] modules is a list of names, not {found!r:.100}")
     return found
 
 
@@ -191,20 +226,41 @@ def _install(
     there = ["--python-version", python, "--python-platform", platform, "--only-binary", ":all:"]
     locked = _uv(
         "pip", "compile", str(source), *there, "--quiet", "--no-header", "--no-annotate",
-        "--generate-hashes", "--override", str(override), "--constraint", str(constraint),
+        "--generate-hashes", "--emit-index-url", "--emit-find-links",
+        "--override", str(override), "--constraint", str(constraint),
     )  # fmt: skip
-    wanted = {name: version for name, version in _PIN.findall(locked) if name not in have}
+    entries = [each for each in re.split(r"\n(?=\S)", locked.strip()) if each]
+    places = [each for each in entries if each.startswith("--")]
+    told = [(*_pinned(each, source), each) for each in entries if each not in places]
+    wanted = [(pin, each) for name, pin, each in told if name not in have]
     if not wanted:
         return ()
     lock = scratch / "lock.txt"
-    entries = re.split(r"\n(?=\S)", locked.strip())
-    lock.write_text("\n".join(each for each in entries if each.split("==")[0] in wanted) + "\n")
+    lock.write_text("".join(f"{each}\n" for each in (*places, *(each for _pin, each in wanted))))
     _uv(
         "pip", "install", *there, "--quiet", "--no-deps", "--require-hashes", "--python",
         sys.executable, "--link-mode", "copy", "--target", str(target), "--requirements",
         str(lock),
     )  # fmt: skip
-    return tuple(f"{name}=={version}" for name, version in sorted(wanted.items()))
+    return tuple(sorted(pin for pin, _each in wanted))
+
+
+def _pinned(entry: str, source: Path) -> tuple[str, str]:
+    """Return the name in an entry of a lock file, and exactly what it is.
+
+    Raises:
+        PackError: it is a folder or a repository: nothing says what will be there tomorrow.
+    """
+    plain = _PIN.match(entry)
+    if plain is not None:
+        return plain[1], f"{plain[1]}=={plain[2]}"
+    wheel, made = _WHEEL.match(entry), _HASH.search(entry)
+    if wheel is None or made is None:
+        raise PackError(
+            f"{source} wants {entry.partition(' ;')[0]!r}, neither a release nor a wheel: put"
+            " its code into the project, or name the URL of a wheel that was built of it."
+        )
+    return wheel[1], f"{wheel[1]} @ {made[1]}"
 
 
 def _lines_of(layer: Path | None) -> Iterator[str]:
@@ -219,7 +275,7 @@ def _lines_of(layer: Path | None) -> Iterator[str]:
 def _installed(target: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(target.rglob("*")) if target.is_dir() else ():
         inside = path.relative_to(target)
-        if not path.is_file() or path.suffix in {*_NOT_PACKED, ".pyi", ".lock"}:
+        if not path.is_file() or path.suffix in {*_NOT_PACKED, ".pyi"} or path.name == ".lock":
             continue
         if inside.parts[0] == "bin" or {"__pycache__", "tests"} & set(inside.parts[:-1]):
             continue
@@ -239,13 +295,17 @@ def _uv(*words: str) -> str:
     return done.stdout
 
 
-def _write(path: Path, files: Mapping[str, Path], manifest: bytes) -> tuple[Path, int]:
+def _write(
+    path: Path, files: Mapping[str, Path], cids: Mapping[str, str], manifest: bytes
+) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_suffix(".part")
     size = 0
     with ZipFile(written, "w", ZIP_DEFLATED) as archive:
         for name in sorted((*files, MANIFEST)):
             data = manifest if name == MANIFEST else files[name].read_bytes()
+            if name in cids and cid(data) != cids[name]:
+                raise PackError(f"{files[name]} changed while it was packed; pack it once more.")
             run = name != MANIFEST and os.access(files[name], os.X_OK)
             entry = ZipInfo(name, _EPOCH)
             entry.create_system = 3  # Unix, wherever it is packed: the modes are Unix's
