@@ -389,3 +389,29 @@ def test_the_length_of_tasks_is_measured() -> None:
     for second in range(1, 20):
         fleet.observe({"small": Seen(ten, 10, 10, done=10)}, [], float(second))
     assert fleet.crews["small"].seconds == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, 90_000.0])
+def test_a_clock_that_is_set_back_stops_nothing(seconds: float) -> None:
+    """Neither the ramp, nor cool-downs, nor starts that were not heard of wait for it."""
+    place = replace(SMALL, start_seconds=30.0)
+    fleet = Fleet((place,), 100_000.0, per_day=1000.0)
+    now, ready = 100_000.0, [Demand((place.name,), 50)]
+    started = []
+    for second in range(200):
+        now += 1.0 - (seconds if second == 5 else 0.0)
+        for action in plan(fleet.observe({}, ready, now)).actions:
+            started.append(second)
+            fleet.done(action, action.count, now)
+            reserved = fleet.money(now).reserved
+            assert reserved <= 50 * place.most_a_start
+    assert len(started) > 2  # starts that failed are tried again
+
+
+def test_a_clock_that_is_set_back_over_midnight_finds_what_was_spent() -> None:
+    fleet = Fleet((SMALL,), 86_390.0, per_day=10.0)
+    fleet.spent[SMALL.name] = 4.0
+    fleet.observe({}, [], 86_401.0)
+    assert fleet.spent_today == 0.0
+    fleet.observe({}, [], 86_395.0)
+    assert fleet.spent_today == 4.0

@@ -97,6 +97,7 @@ class CapacityLoop:
         self._completed: dict[str, int] = {}
         self._held: dict[str, dict[str, int]] = {}
         self._held_at = self._kept_at = self._told_at = self._compared_at = 0.0
+        self._turned_at = 0.0
         self._known = False
         self._unseen = {x.name for x in self.places if x.kind in _SERVICES}
         """Services whose desired count is not known: they are left alone."""
@@ -128,6 +129,10 @@ class CapacityLoop:
     async def turn(self, now: float) -> None:
         """Look once, decide and act."""
         self._news.clear()
+        if now < self._turned_at:  # the clock was set back: nothing waits for it to come again
+            self._held_at = self._kept_at = self._told_at = self._compared_at = 0.0
+            self._listens_until = min(self._listens_until, now + _GRACE)
+        self._turned_at = now
         if self._unseen:
             await self._find(now)
         if now - self._compared_at >= _COMPARE_SECONDS:

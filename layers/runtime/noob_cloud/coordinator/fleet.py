@@ -21,6 +21,8 @@ _LONGEST_STEP: Final = 300.0
 """Longest time that is charged at once: longer ones the coordinator was away."""
 _HALF_LIFE: Final = 60.0
 """How fast the measured length of tasks forgets, in seconds."""
+_DAYS: Final = 3
+"""Whose money is known: a clock that was set back over midnight finds that of the day before."""
 _FIRST_PAUSE: Final = 10.0
 _LONGEST_PAUSE: Final = 300.0
 """Cool-downs after starts that failed: twice as long each time."""
@@ -173,6 +175,16 @@ class Crew:
         self.desired = workers
         self._count(now)
 
+    def set_back(self, seconds: float) -> None:
+        """Move what was noted with a clock that was set back: nothing is to come that was."""
+        self._filled_at -= seconds
+        self.blocked_until -= seconds
+        if self._short_since is not None:
+            self._short_since -= seconds
+        self.in_flight = deque((at - seconds, run_id) for at, run_id in self.in_flight)
+        self._since = deque(at - seconds for at in self._since)
+        self._wanted = deque((at - seconds, workers) for at, workers in self._wanted)
+
     def wanted(self, workers: int, now: float) -> None:
         """Note how many workers were wanted."""
         self._wanted.append((now, workers))
@@ -205,7 +217,8 @@ class Fleet:
         self.target_seconds, self._assumed = target_seconds, assumed_seconds
         self._at = now
         self.day = day_of(now)
-        self.spent: defaultdict[str, float] = defaultdict(float)
+        self._days: dict[str, defaultdict[str, float]] = {}
+        self.spent = self._days.setdefault(self.day, defaultdict(float))
         """Money of today by place."""
         self.spent_by_run: defaultdict[str, float] = defaultdict(float)
         self.charges: dict[tuple[str, str, str], list[float]] = {}
@@ -217,7 +230,12 @@ class Fleet:
         """Take in what is seen, charge for the time since the last look; return what to plan by."""
         if day_of(now) != self.day:
             self.day = day_of(now)
-            self.spent.clear()
+            self.spent = self._days.setdefault(self.day, defaultdict(float))
+            if len(self._days) > _DAYS:
+                del self._days[next(iter(self._days))]
+        if now < self._at:
+            for crew in self.crews.values():
+                crew.set_back(self._at - now)
         step = min(_LONGEST_STEP, max(0.0, now - self._at))
         self._at = now
         for name, crew in self.crews.items():
