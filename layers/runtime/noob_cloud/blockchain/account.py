@@ -159,8 +159,15 @@ class Account:
                 raise self._why(signed, receipt, doing)
         return receipts
 
+    def tried(self, messages: Sequence[Message], doing: str) -> list[Message]:
+        """Return messages with a limit of gas, by trying those that have none.
+
+        Raises:
+            TransactionRevertedError: the contract would refuse one of them.
+        """
+        return self._with_gas(messages, doing)
+
     def _with_gas(self, messages: Sequence[Message], doing: str) -> list[Message]:
-        """Return messages with a limit of gas, by trying those that have none."""
         open_ones = [index for index, each in enumerate(messages) if not each.gas]
         made = list(messages)
         for start in range(0, len(open_ones), _BATCH):

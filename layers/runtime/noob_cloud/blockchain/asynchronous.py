@@ -106,6 +106,7 @@ class AsyncEthereumTaskCoordinator:
     credits = _threaded(EthereumTaskCoordinator.credits)
     balance = _threaded(EthereumTaskCoordinator.balance)
     cost_of = _threaded(EthereumTaskCoordinator.cost_of)
+    bond_for = _threaded(EthereumTaskCoordinator.bond_for)
     get_task = _threaded(EthereumTaskCoordinator.get_task)
     get_worker = _threaded(EthereumTaskCoordinator.get_worker)
     terms = _threaded(EthereumTaskCoordinator.terms)

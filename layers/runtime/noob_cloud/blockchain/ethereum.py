@@ -316,6 +316,10 @@ class EthereumTaskCoordinator:
         """Return what a submission costs with the fee, in ether."""
         return to_eth(self._read("costOf", to_wei(reward_eth, name="reward_eth")))
 
+    def bond_for(self, reward_eth: Ether) -> Decimal:
+        """Return what a challenge of a task with this reward stakes, in ether."""
+        return to_eth(self._read("bondFor", to_wei(reward_eth, name="reward_eth")))
+
     # ---- reading
 
     def get_task(self, task_cid: Cid, *, generation: int | None = None) -> ChainTask:

@@ -1,0 +1,156 @@
+"""Be paid: verify one's results when nobody has challenged them in time, and withdraw.
+
+What is to be verified is remembered as delayed tasks in a queue file, so that a restart goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import time
+from typing import TYPE_CHECKING, Any, Final
+
+from noob_cloud.blockchain.errors import ChainError
+from noob_cloud.blockchain.rpc import quantity
+from noob_cloud.blockchain.views import TaskState
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from noob_cloud.blockchain.ethereum import EthereumTaskCoordinator
+    from noob_cloud.blockchain.views import ChainTask
+    from noob_cloud.queue import TaskQueue
+    from noob_cloud.task import Task
+
+__all__ = ["Payday", "chain_time", "same_account"]
+
+_log = logging.getLogger(__name__)
+_TAG: Final = "chain-verify"
+_BATCH: Final = 50
+"""Results that are verified by one transaction: it costs a quarter of as many alone."""
+_SOONEST, _LATEST = 1.0, 60.0
+"""Seconds until a result that is not due, or is challenged, is looked at again."""
+
+
+class Payday:
+    """Verifies the results of one worker, and withdraws what it earned.
+
+    Args:
+        coordinator: signs with the worker's key.
+        ledger: remembers what is to be verified; in a file it survives a restart.
+        withdraw_at: ether of credit from which on it is withdrawn; None: never.
+        withdraw_to: address that it goes to; None: the worker's own.
+        poll_seconds: how long one look for what is due waits.
+    """
+
+    def __init__(
+        self,
+        coordinator: EthereumTaskCoordinator,
+        ledger: TaskQueue,
+        *,
+        withdraw_at: Decimal | None = None,
+        withdraw_to: str | None = None,
+        poll_seconds: float = 1.0,
+    ) -> None:
+        self._coordinator = coordinator
+        self._ledger = ledger
+        self._withdraw_at = withdraw_at
+        self._withdraw_to = withdraw_to
+        self._poll = poll_seconds
+        self._name = f"payday-{coordinator.address}"
+        self._over = threading.Event()
+        self.verified = 0
+        """Results that were paid."""
+
+    def remember(self, task: ChainTask) -> None:
+        """Verify this result when its time for challenges is over; said twice, it is kept once."""
+        key = f"verify/{task.cid}/{task.generation}/{task.deadline}"
+        self._submit(task.cid, task.generation, task.deadline - chain_time(self._coordinator), key)
+
+    def run(self) -> None:
+        """Verify until `stop`."""
+        while not self._over.is_set():
+            try:
+                self.step()
+            except ChainError as error:
+                _log.warning("results could not be verified, and will be tried again: %s", error)
+                self._over.wait(_SOONEST)
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._over.set()
+
+    def step(self) -> list[str]:
+        """Verify what is due, in one transaction; return the cids that are paid now.
+
+        Raises:
+            ChainError: the chain cannot be asked; what was due is due again in a minute.
+        """
+        tasks = self._ledger.claim_many(
+            self._name, _BATCH, [_TAG], accept_untagged=False, lease_seconds=60.0, wait=self._poll
+        )
+        if not tasks:
+            return []
+        try:
+            return self._settle(tasks)
+        except ChainError:
+            self._ledger.release(tasks)
+            raise
+
+    def _settle(self, tasks: list[Task]) -> list[str]:
+        now = chain_time(self._coordinator)
+        due: dict[str, Task] = {}
+        for task in tasks:
+            cid, generation = task.payload["task"], task.payload["generation"]
+            found = self._coordinator.get_task(cid, generation=generation)
+            mine = same_account(found.worker, self._coordinator.address)
+            if not mine or found.state not in (TaskState.SUBMITTED, TaskState.CHALLENGED):
+                self._ledger.complete_task(task, {"state": str(found.state), "ours": mine})
+            elif found.state is TaskState.SUBMITTED and found.deadline <= now:
+                due[cid] = task
+            else:
+                self._later(task, found.deadline - now)
+        paid = self._coordinator.verify_tasks(list(due)) if due else []
+        for cid, task in due.items():
+            if cid in paid:
+                self._ledger.complete_task(task, {"state": "verified", "ours": True})
+            else:
+                self._later(task, _SOONEST)
+        self.verified += len(paid)
+        self._withdraw()
+        return paid
+
+    def _later(self, task: Task, seconds: float) -> None:
+        payload = task.payload
+        self._submit(payload["task"], payload["generation"], min(seconds, _LATEST), None)
+        self._ledger.complete_task(task, {"state": "later", "ours": True})
+
+    def _submit(self, cid: str, generation: int, delay: float, key: str | None) -> None:
+        self._ledger.submit_task(
+            "chain_verify",
+            0,
+            required_tags=[_TAG],
+            data={"task": cid, "generation": generation},
+            delay=max(_SOONEST, delay),
+            max_retries=1000,
+            idempotency_key=key,
+        )
+
+    def _withdraw(self) -> None:
+        if self._withdraw_at is None:
+            return
+        owed = self._coordinator.credits()
+        if owed and owed >= self._withdraw_at:
+            self._coordinator.withdraw(self._withdraw_to)
+            _log.info("%s ether was withdrawn", owed)
+
+
+def chain_time(coordinator: EthereumTaskCoordinator) -> int:
+    """Return the time that the next block may have: the chain's own, or this machine's if later."""
+    block: dict[str, Any] = coordinator.rpc.call("eth_getBlockByNumber", "latest", False)
+    return max(quantity(block.get("timestamp"), "The node"), int(time()))
+
+
+def same_account(one: str | None, other: str | None) -> bool:
+    """Whether two addresses are the same, in whichever letters."""
+    return one is not None and other is not None and one.lower() == other.lower()
