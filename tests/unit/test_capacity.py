@@ -21,6 +21,8 @@ from noob_cloud.coordinator.capacity import (
     plan,
 )
 from noob_cloud.coordinator.fleet import Fleet, Seen
+from noob_cloud.coordinator.workers import Workers
+from noob_cloud.identity import Identity
 
 SMALL = Place("small", "lambda", "lambda", most=100, price=0.01, burst=50, refill=5, drives=False)
 LARGE = replace(SMALL, name="large", price=0.04)
@@ -415,3 +417,12 @@ def test_a_clock_that_is_set_back_over_midnight_finds_what_was_spent() -> None:
     assert fleet.spent_today == 0.0
     fleet.observe({}, [], 86_395.0)
     assert fleet.spent_today == 4.0
+
+
+def test_a_clock_that_is_set_back_makes_no_worker_immortal() -> None:
+    workers = Workers(timeout=90.0)
+    workers.seen("w", Identity("owner", "admin"), None, 10_000.0)
+    assert workers.sweep(5_000.0) == []
+    assert len(workers.alive(4_990.0)) == 1
+    assert workers.alive(5_015.0) == []
+    assert [row.worker_id for row in workers.sweep(5_091.0)] == ["w"]

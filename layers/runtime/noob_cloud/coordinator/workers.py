@@ -73,6 +73,8 @@ class Workers:
 
     def sweep(self, now: float) -> list[WorkerRow]:
         """Return the workers that have been silent for too long since the last sweep."""
+        for row in self._rows.values():  # a clock that was set back makes nobody immortal
+            row.last_seen = min(row.last_seen, now)
         gone = [
             row
             for row in self._rows.values()
