@@ -147,6 +147,44 @@ def test_coordinator_away_gives_every_message_back(tmp_path: Path) -> None:
     assert [each["itemIdentifier"] for each in answer["batchItemFailures"]] == ["m0", "m1", "m2"]
 
 
+def test_an_object_that_is_deleted_is_no_new_one(
+    function: SubmitFunction, client: CoordinatorClient
+) -> None:
+    """Who asks for other events of S3 gets them, and no run of an object that is gone."""
+    before = {run.run_id for run in client.runs()}
+    event = put("inbox/gone.png") | {"detail-type": "Object Deleted"}
+    direct = {"Records": [{"eventName": "ObjectRemoved:Delete", "s3": event["detail"]}]}
+
+    answer = function.handle({"Records": [record(event, "m1"), record(direct, "m2")]})
+
+    assert [each["itemIdentifier"] for each in answer["batchItemFailures"]] == ["m1", "m2"]
+    assert {run.run_id for run in client.runs()} == before
+
+
+def test_a_pattern_may_be_of_s3(
+    function: SubmitFunction, client: CoordinatorClient, tmp_path: Path
+) -> None:
+    """Uploads to another bucket, and deletions, start what names them."""
+    (tmp_path / "events.toml").write_text(
+        MAPPING
+        + """
+[[on]]
+event = { source = ["aws.s3"], detail = { bucket = { name = ["elsewhere"] } } }
+tube = "tubes/double.yaml"
+inputs = { start = "{detail.object.size}" }
+"""
+    )
+    before = {run.run_id for run in client.runs()}
+    created = put("photos/a.png")
+    created["detail"]["bucket"]["name"] = "elsewhere"
+    deleted = created | {"detail-type": "Object Deleted", "id": "another"}
+
+    answer = function.handle({"Records": [record(created, "m1"), record(deleted, "m2")]})
+
+    assert answer == {"batchItemFailures": []}
+    assert len({run.run_id for run in client.runs()} - before) == 2
+
+
 def test_test_event_of_s3_is_nothing() -> None:
     """What S3 sends when notifications are set up starts nothing, and is no error."""
     assert list(events_of(record({"Event": "s3:TestEvent", "Bucket": "b"}))) == []

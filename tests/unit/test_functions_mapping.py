@@ -61,6 +61,10 @@ def test_field_that_the_event_lacks(tmp_path: Path) -> None:
         ('[[on]]\nqueue = "a"\ntube = "../t.yaml"', "to lie beside this file"),
         ('[[on]]\nqueue = "a"\ntube = "t.yaml"\ninputs = {}\nn = 3', "inputs are of one epoch"),
         ('[[on]]\nqueue = "a"\nsuffix = "x"\ntube = "t.yaml"', "suffix goes with s3"),
+        ('[[on]]\nqueue = "schedule"\ntube = "t.yaml"', "are those of schedules"),
+        ('[[on]]\nevent = {}\ntube = "t.yaml"', "every event there is"),
+        ('[[on]]\nqueue = "a"\ntags = ["noob:x"]\ntube = "t.yaml"', "are ours: ['noob:x']"),
+        ('[[on]]\nqueue = "a"\ntube = "handler.py"', "neither a YAML file nor a cid"),
         ("[[on", "cannot be read"),
     ],
 )
@@ -80,6 +84,9 @@ def test_tubes_beside_the_mapping_are_found(tmp_path: Path) -> None:
     path = tmp_path / "events.toml"
     path.write_text('[[on]]\nqueue = "a"\ntube = "tubes/a.yaml"')
 
+    assert sorted(check(path)) == ["events.toml", "tubes/a.cloud.yaml", "tubes/a.yaml"]
+
+    path.write_text('[[on]]\nqueue = "a"\ntube = "./tubes/./a.yaml"')
     assert sorted(check(path)) == ["events.toml", "tubes/a.cloud.yaml", "tubes/a.yaml"]
 
     path.write_text('[[on]]\nqueue = "a"\ntube = "b.yaml"')

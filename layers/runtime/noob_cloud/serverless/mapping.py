@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from noob_cloud.coordinator.routing import RESERVED
 from noob_cloud.exceptions import MappingError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ FILE: Final = "events.toml"
 _FIELD: Final = re.compile(r"\{([A-Za-z0-9_.-]+)\}")
 _CID: Final = re.compile(r"baf[a-z2-7]{20,}")
 _KINDS: Final = ("s3", "schedule", "event", "queue")
+_SCHEDULE: Final = "schedule"
+_YAML: Final = frozenset((".yaml", ".yml"))
 _PLACEMENT: Final = ".cloud.yaml"
 
 
@@ -62,9 +65,18 @@ class Entry(BaseModel):
             raise ValueError("suffix goes with s3 only")
         if self.inputs is not None and self.n is not None:
             raise ValueError("inputs are of one epoch, so n goes without them")
+        if self.queue == _SCHEDULE:
+            raise ValueError(f'messages {{"on": "{_SCHEDULE}"}} are those of schedules')
+        if self.event is not None and not self.event:
+            raise ValueError("event = {} would be every event there is; say which")
+        ours = sorted(tag for tag in self.tags if tag.startswith(RESERVED))
+        if ours:
+            raise ValueError(f"tags that begin with {RESERVED!r} are ours: {ours}")
         path = PurePosixPath(self.tube)
         if not self.is_cid and (path.is_absolute() or ".." in path.parts):
             raise ValueError(f"tube {self.tube!r} is to lie beside this file, or below")
+        if not self.is_cid and path.suffix not in _YAML:
+            raise ValueError(f"tube {self.tube!r} is neither a YAML file nor a cid")
         return self
 
     @property
@@ -81,7 +93,9 @@ class Entry(BaseModel):
         """Whether an event starts this."""
         if kind == "s3":
             key = str(fields["key"])
-            return self.s3 is not None and key.startswith(self.s3) and key.endswith(self.suffix)
+            if self.s3 is not None:
+                return key.startswith(self.s3) and key.endswith(self.suffix)
+            return self.event is not None and _matches(self.event, fields)
         if kind == "schedule":
             return self.schedule is not None and self.schedule == fields["schedule"]
         if kind == "queue":
@@ -139,10 +153,10 @@ class Mapping(BaseModel):
                     f"on.{number}.tube: there is no {entry.tube} beside the mapping, in {folder};"
                     " name a tube's YAML file, or the cid of one that was sent before."
                 )
-            found[entry.tube] = path
+            name = PurePosixPath(entry.tube)
+            found[str(name)] = path
             placement = path.with_name(path.stem + _PLACEMENT)
             if placement.is_file():
-                name = PurePosixPath(entry.tube)
                 found[str(name.with_name(name.stem + _PLACEMENT))] = placement
         return found
 

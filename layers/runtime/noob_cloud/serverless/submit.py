@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _KEPT_SECONDS: Final = 300.0
 _PATIENCE: Final = 10.0
+_CREATED: Final = "ObjectCreated:"
 
 
 class Happened(NamedTuple):
@@ -184,9 +185,12 @@ def events_of(record: Fields[str, Any]) -> Iterator[Happened]:
         return
     if isinstance(body.get("Records"), list):  # S3's own notifications
         for each in body["Records"]:
+            if not str(each.get("eventName", _CREATED)).startswith(_CREATED):
+                raise ValueError(f"Of objects only new ones start runs, not {each['eventName']}")
             yield _put(each["s3"], str(each.get("eventTime", "")), quoted=True)
-    elif body.get("source") == "aws.s3" and body.get("detail-type", "").startswith("Object "):
-        yield _put(body["detail"], str(body.get("time", "")), quoted=False)
+    elif body.get("source") == "aws.s3" and body.get("detail-type") == "Object Created":
+        put = _put(body["detail"], str(body.get("time", "")), quoted=False)
+        yield put._replace(fields={**body, **put.fields})
     elif body.get("on") == "schedule":
         yield Happened("schedule", body["id"], body)
     elif "detail-type" in body:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter
 from mangum import Mangum
@@ -44,7 +45,7 @@ class Web:
 
     def __call__(self, event: dict[str, Any], context: Context) -> dict[str, Any]:
         """Answer one request."""
-        if event.get("rawPath", "").rstrip("/") == "/shutdown":
+        if unquote(event["requestContext"]["http"]["path"]).rstrip("/") == "/shutdown":
             return _error(405, "A function cannot be shut down: it ends by itself.")
         headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
         if "noob-token" in headers:
