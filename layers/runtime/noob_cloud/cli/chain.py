@@ -1,4 +1,4 @@
-"""`noob-cloud chain`: put the contract on a chain, stake, look, be paid, listen."""
+"""`noob-cloud chain`: put the contract on a chain, stake, look, work, be paid."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from noob_cloud.cli import options  # noqa: TC001 - Typer reads annotations
+from noob_cloud.cli.chain_work import work
 from noob_cloud.cli.errors import UsageError, reason
 from noob_cloud.cli.screen import screen, table
 
@@ -248,6 +249,9 @@ def withdraw(
             {"withdrawn_eth": f"{owed:f}", "to": to or coordinator.address, **_of(receipt)},
             f"{owed:f} ether went to {to or coordinator.address}.",
         )
+
+
+chain.command()(work)
 
 
 def _look(
