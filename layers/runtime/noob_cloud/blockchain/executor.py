@@ -213,7 +213,11 @@ class ChainExecutor(Executor):
 
     def step(self) -> None:
         """Look once at what is open, and do what is to be done about it."""
-        live = [o for o in self._offers.values() if not o.closed and (o.challenged or not o.done)]
+        live = [
+            o
+            for o in self._offers.values()
+            if o.bought and not o.closed and (o.challenged or not o.done)
+        ]
         block = self._reader.settled_block()
         found = self._reader.tasks([(o.cid, o.generation) for o in live], block=block)
         now = chain_time(self.coordinator)
@@ -294,7 +298,7 @@ class ChainExecutor(Executor):
             for offer in offers
             if offer.done
             or (offer.task is not None and offer.task.expires_at <= now)
-            or (self._untaken is not None and offer.bought_at <= past)
+            or (self._untaken is not None and (offer.bought_at or 0.0) <= past)
         ]
         for offer in self.deals.cancel(late):
             if offer.done:
@@ -335,6 +339,7 @@ class ChainExecutor(Executor):
         for offer in waiting:
             for future, _ in offer.futures:
                 future.cancel()
+        waiting = [offer for offer in waiting if offer.bought]
         if waiting:
             try:
                 self.deals.cancel(waiting)

@@ -29,8 +29,8 @@ class Offer:
     futures: list[tuple[Future[Any], int]] = field(default_factory=list)
     """Who waits for the outputs of which of its epochs."""
     generation: int = 0
-    bought_at: float = 0.0
-    """Monotonic time."""
+    bought_at: float | None = None
+    """Monotonic time; None: not yet."""
     task: ChainTask | None = None
     """As it stood when last looked at."""
     result_cid: str | None = None
@@ -52,6 +52,11 @@ class Offer:
     """Whether those who wait have their value."""
     closed: bool = False
     """Whether nothing is left to do about it on the chain."""
+
+    @property
+    def bought(self) -> bool:
+        """Whether it is on the chain."""
+        return self.bought_at is not None
 
     @property
     def state(self) -> TaskState:

@@ -11,6 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from noob_cloud.blockchain.errors import ChainError
+from noob_cloud.blockchain.reading import Reader
 from noob_cloud.blockchain.rpc import quantity
 from noob_cloud.blockchain.views import TaskState
 
@@ -28,8 +29,8 @@ _log = logging.getLogger(__name__)
 _TAG: Final = "chain-verify"
 _BATCH: Final = 50
 """Results that are verified by one transaction: it costs a quarter of as many alone."""
-_SOONEST, _LATEST = 1.0, 60.0
-"""Seconds until a result that is not due, or is challenged, is looked at again."""
+_SOONEST: Final = 1.0
+"""Seconds until a result that could not be verified is looked at again."""
 
 
 class Payday:
@@ -41,6 +42,8 @@ class Payday:
         withdraw_at: ether of credit from which on it is withdrawn; None: never.
         withdraw_to: address that it goes to; None: the worker's own.
         poll_seconds: how long one look for what is due waits.
+        longest_wait: seconds after which a result is looked at again that is not due, or that is
+            challenged: a ruling may come at any time.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class Payday:
         withdraw_at: Decimal | None = None,
         withdraw_to: str | None = None,
         poll_seconds: float = 1.0,
+        longest_wait: float = 600.0,
     ) -> None:
         self._coordinator = coordinator
+        self._reader = Reader(coordinator)
+        self._longest = longest_wait
         self._ledger = ledger
         self._withdraw_at = withdraw_at
         self._withdraw_to = withdraw_to
@@ -100,9 +106,9 @@ class Payday:
     def _settle(self, tasks: list[Task]) -> list[str]:
         now = chain_time(self._coordinator)
         due: dict[str, Task] = {}
-        for task in tasks:
-            cid, generation = task.payload["task"], task.payload["generation"]
-            found = self._coordinator.get_task(cid, generation=generation)
+        wanted = [(task.payload["task"], task.payload["generation"]) for task in tasks]
+        for task, found in zip(tasks, self._reader.tasks(wanted), strict=True):
+            cid = found.cid
             mine = same_account(found.worker, self._coordinator.address)
             if not mine or found.state not in (TaskState.SUBMITTED, TaskState.CHALLENGED):
                 self._ledger.complete_task(task, {"state": str(found.state), "ours": mine})
@@ -122,7 +128,7 @@ class Payday:
 
     def _later(self, task: Task, seconds: float) -> None:
         payload = task.payload
-        self._submit(payload["task"], payload["generation"], min(seconds, _LATEST), None)
+        self._submit(payload["task"], payload["generation"], seconds, None)
         self._ledger.complete_task(task, {"state": "later", "ours": True})
 
     def _submit(self, cid: str, generation: int, delay: float, key: str | None) -> None:
@@ -131,7 +137,7 @@ class Payday:
             0,
             required_tags=[_TAG],
             data={"task": cid, "generation": generation},
-            delay=max(_SOONEST, delay),
+            delay=min(max(_SOONEST, delay), self._longest),
             max_retries=1000,
             idempotency_key=key,
         )

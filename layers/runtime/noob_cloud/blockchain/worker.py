@@ -105,6 +105,7 @@ class ChainWorker:
         withdraw_at_eth: credit from which on earnings are withdrawn; None: they are left there.
         withdraw_to: address that they go to; None: the worker's own.
         ledger: remembers which results are to be verified; None: `queue`, if it is a file's.
+        verify_seconds: longest time between looks at a result that is not paid yet.
         worker_id: the worker's name in the queue.
         poll_seconds: how long one look for work waits.
         lease_seconds: how soon another process may have what this one held when it died.
@@ -129,6 +130,7 @@ class ChainWorker:
         withdraw_at_eth: Ether | None = None,
         withdraw_to: str | None = None,
         ledger: TaskQueue | None = None,
+        verify_seconds: float = 600.0,
         worker_id: str | None = None,
         poll_seconds: float = 1.0,
         lease_seconds: float = 30.0,
@@ -149,7 +151,12 @@ class ChainWorker:
         self._timeout = timeout_seconds
         at = None if withdraw_at_eth is None else to_eth(to_wei(withdraw_at_eth))
         self.payday = Payday(
-            coordinator, ledger, withdraw_at=at, withdraw_to=withdraw_to, poll_seconds=poll_seconds
+            coordinator,
+            ledger,
+            withdraw_at=at,
+            withdraw_to=withdraw_to,
+            poll_seconds=poll_seconds,
+            longest_wait=verify_seconds,
         )
         self._slots = slots(processes, isolate=isolate, allowed_modules=allowed_modules)
         self._blobs = Fetched(store.get)
