@@ -30,6 +30,7 @@ ADDRESS_VARIABLE: Final = "LOCALDEV_ADDRESS"
 """Address of this machine for services that listen, where others than it must reach them."""
 COUNTS_PATH: Final = "/_localdev/functions"
 _LOOK_SECONDS: Final = 1.0
+_SETTLED: Final = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"}
 _ECS: Final = "AmazonEC2ContainerServiceV20141113."
 _AMZ_JSON: Final = [("content-type", "application/x-amz-json-1.1")]
 _COUNTED: Final = ("running", "invocations", "errors", "throttles", "cold starts")
@@ -62,7 +63,7 @@ class StackAgent(Agent):
             for name in ("cloudformation", "lambda", "sts")
         }
         self._account = ""
-        self._read: dict[str, tuple[Any, Stack]] = {}
+        self._read: dict[str, Stack] = {}
         self._looked = 0.0
         self._told: dict[str, int] = {}
         self._desired: dict[str, int] = {}
@@ -104,10 +105,11 @@ class StackAgent(Agent):
         known = {stack["StackName"]: stack for page in pages for stack in page["Stacks"]}
         changed = False
         for name, told in known.items():
-            status, since = told["StackStatus"], told.get("LastUpdatedTime", told["CreationTime"])
-            settled = status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
-            if settled and self._read.get(name, (None,))[0] != since:
-                self._read[name] = (since, self._stack(name))
+            if told["StackStatus"] not in _SETTLED:
+                continue
+            template = self._template(name)  # LocalStack does not say when a stack was updated
+            if name not in self._read or self._read[name].template != template:
+                self._read[name] = self._stack(name, template)
                 changed = True
         for name in list(self._read):
             if name not in known or known[name]["StackStatus"].startswith("DELETE"):
@@ -121,14 +123,18 @@ class StackAgent(Agent):
             for page in cloud.get_paginator("list_exports").paginate()
             for each in page["Exports"]
         }
-        every = [stack for _, stack in self._read.values()]
+        every = list(self._read.values())
         return services(every, account=self._account, region=self._region, exports=exports)
 
-    def _stack(self, name: str) -> Stack:
+    def _template(self, name: str) -> dict[str, Any]:
         cloud = self._clients["cloudformation"]
-        template = cloud.get_template(StackName=name, TemplateStage="Processed")["TemplateBody"]
-        if isinstance(template, str):  # one in YAML is not the CDK's
-            template = json.loads(template) if template.lstrip().startswith("{") else {}
+        found = cloud.get_template(StackName=name, TemplateStage="Processed")["TemplateBody"]
+        if isinstance(found, str):  # one in YAML is not the CDK's
+            found = json.loads(found) if found.lstrip().startswith("{") else {}
+        return dict(found)
+
+    def _stack(self, name: str, template: dict[str, Any]) -> Stack:
+        cloud = self._clients["cloudformation"]
         made = cloud.describe_stack_resources(StackName=name)["StackResources"]
         return Stack(
             name,

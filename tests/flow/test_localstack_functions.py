@@ -21,7 +21,7 @@ from localdev.errors import LocalCloudError
 from localdev.localstack.cloud import LocalStackCloud
 from localdev.localstack.install import missing
 
-from .localdev_stacks import bucket, functions, messages, service, until
+from .localdev_stacks import SERVICE, bucket, functions, messages, service, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,12 +152,16 @@ def test_service_scaled(cloud: LocalStackCloud) -> None:
     assert "stopped" in cloud.log("yard-crane")
 
 
-def test_function_updated(cloud: LocalStackCloud) -> None:
-    """A new version is what the alias names; a count that was set stays as it was set."""
-    deploy(cloud, "small", {**functions(color="blue"), **bucket(), **service(desired=1)})
+def test_stack_updated(cloud: LocalStackCloud) -> None:
+    """A new version is what the alias names; a service has new tasks, as many as it was told."""
+    newer = service(desired=1, source=SERVICE.replace('"token"', '"newer"'))
+    deploy(cloud, "small", {**functions(color="blue"), **bucket(), **newer})
 
     assert call(cloud)[0]["color"] == "blue"
-    assert cloud.service("crane")["desired"] == 0
+    ecs = cloud.client("ecs")
+    ecs.update_service(cluster="yard", service="yard-crane", desiredCount=2)
+    until(lambda: cloud.log("yard-crane").count("newer swordfish") == 2)
+    cloud.wait_for_service("crane", running=2)
 
 
 def test_localstack_that_runs(cloud: LocalStackCloud, tmp_path: Path) -> None:
