@@ -11,11 +11,16 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from noob_cloud_testtubes.case import chain as tube_of
+from noob_cloud_testtubes.case import load, node, scalar
 
+from noob_cloud import codec
+from noob_cloud.blobs import FolderStore
 from noob_cloud.blockchain import reverts
 from noob_cloud.blockchain.account import Account
 from noob_cloud.blockchain.errors import (
@@ -34,9 +39,13 @@ from noob_cloud.blockchain.ethereum import (
     create_task_cid,
     deploy,
 )
+from noob_cloud.blockchain.feed import ChainFeed
 from noob_cloud.blockchain.localchain import anvil_chain
 from noob_cloud.blockchain.rpc import HttpEndpoint, Rpc
+from noob_cloud.blockchain.runner import BlockchainTaskRunner
 from noob_cloud.blockchain.transactions import Message
+from noob_cloud.blockchain.worker import ChainWorker
+from noob_cloud.queue import TaskQueue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -605,6 +614,70 @@ def test_user_document(contract: Deployed) -> None:
     coordinator.verify_task(task_cid)  # Get paid!
 
     assert coordinator.credits() == Decimal("0.001") + Decimal("0.00002")  # and the owner's fee
+
+
+# ---- runs
+
+
+def test_run_with_a_liar_among_the_workers(contract: Deployed, tmp_path: Path) -> None:
+    """Results are right; the liar is slashed and unpaid, the honest worker gets every reward."""
+    store = FolderStore(tmp_path / "blobs", durable=False)
+
+    class Lies(FolderStore):
+        def put(self, data: Any, *, now: float | None = None) -> str:
+            return super().put(codec.dumps([(-1,) for _ in codec.loads(bytes(data))]), now=now)
+
+    spec = tube_of("integration", a=node("double", "value=src.index"), out=scalar("a.value"))
+    runner = BlockchainTaskRunner(
+        load(spec),
+        blockchain_config=contract.config(BOSS),
+        reward_per_task_eth=0.001,
+        budget_eth=1,
+        blobs=store,
+        sample=1.0,
+        rpc=contract.chain.rpc,
+        poll_seconds=0.05,
+    )
+    with ExitStack() as stack:
+        workers = {}
+        for account, place in ((WORKER, store), (STRANGER, Lies(store.root, durable=False))):
+            coordinator = contract.coordinator(account)
+            coordinator.register_worker(stake_eth=1)
+            queue = TaskQueue(persistent=True, db_path=str(tmp_path / f"{account}.db"))
+            workers[account] = ChainWorker(
+                coordinator,
+                queue,
+                place,
+                allowed_modules=["noob_cloud_testnodes"],
+                isolate=False,
+                max_tasks=1,
+                poll_seconds=0.05,
+                verify_seconds=0.2,
+            )
+            feed = ChainFeed(contract.chain.rpc, queue, contract.address, poll_seconds=0.05)
+            for part in (feed, workers[account]):
+                thread = threading.Thread(target=part.run)
+                thread.start()
+                stack.callback(thread.join)
+                stack.callback(part.stop)
+
+        assert asyncio.run(runner.run_with_blockchain(n_epochs=6)) == [0, 2, 4, 6, 8, 10]
+
+        contract.chain.advance(DAY)
+        told = {who: each.tasks for who, each in runner.report.workers.items()}
+        done = told.get(str(contract.coordinator(WORKER).address).lower(), 0)
+        wait_for(lambda: workers[WORKER].payday.verified == done)
+    assert runner.purse is not None
+    boss = runner.purse.coordinator
+    for cid, _, _ in runner.report.challenges:
+        boss.resolve_challenge(cid, upheld=True)
+    assert runner.settle() == []
+
+    assert done + len(runner.report.challenges) == 6
+    assert contract.coordinator(WORKER).credits() == done * Decimal("0.001")
+    liar = contract.coordinator(STRANGER)
+    assert liar.credits() == 0
+    assert (liar.get_worker().stake_eth < 1) == bool(runner.report.challenges)
 
 
 # ---- helpers

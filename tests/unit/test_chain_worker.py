@@ -309,6 +309,31 @@ def test_resumed_run_pays_once(site: Site) -> None:
     assert boss.credits() == 0
 
 
+def test_run_that_was_killed_is_resumed(site: Site) -> None:
+    """What a killed run had bought, and nobody has done yet, is not bought again."""
+
+    class Killed(BaseException):
+        """The process ends here."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    first = site.runner(run_id="tuesday")
+    first.init()
+    assert first._bought is not None
+    first._bought.pump = die  # type: ignore[method-assign]
+    first._bought.shutdown = lambda *_, **__: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        run(first, 3)
+
+    site.run(site.worker())
+    again = site.runner(run_id="tuesday")
+
+    assert run(again, 3) == alone(3)
+    assert again.report.resumed == 3
+    assert len(_events(site, "TaskSubmitted")) == 3
+
+
 def test_other_run_is_another_purchase(site: Site) -> None:
     """Two runs of the same tube share no cid: a second opinion is not the first one's copy."""
     site.run(site.worker())
@@ -350,7 +375,7 @@ def test_wrong_result_is_challenged_and_its_worker_slashed(site: Site) -> None:
 
 
 def test_next_worker_does_what_was_done_wrong(site: Site) -> None:
-    """After the ruling the task is open again: an honest worker does it, if it is not taken back."""
+    """After the ruling the task is open again: an honest worker does it."""
     tube = TubeSource.of(DOUBLE)
     site.store.put(tube.document)
     cid = site.store.put(frame_of(_call(tube, 5), run="r"))

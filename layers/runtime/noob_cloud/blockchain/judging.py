@@ -26,7 +26,8 @@ class Judge:
 
     Args:
         checker: executes and compares.
-        sample: the share of results that is executed again.
+        sample: the share of results that is executed again, and at least one of each worker each
+            time; 0: none.
         period: seconds that a result may be challenged.
         rng: draws.
     """
@@ -53,16 +54,28 @@ class Judge:
         arrived = [offer for offer in waiting if offer.arrived]
         if len(arrived) < len(waiting) and not any(self.presses(o, now) for o in arrived):
             return []
-        chosen = [
-            offer
-            for offer in arrived
-            if offer.wrong or self._known(offer) or self._rng.random() < self._sample
-        ]
+        chosen = self._drawn(arrived)
         while chosen:
             for offer in chosen:
                 self._check(offer)
             chosen = [offer for offer in arrived if not offer.checked and self._known(offer)]
         return arrived
+
+    def _drawn(self, arrived: Sequence[Offer]) -> list[Offer]:
+        """Return a share at random, but at least one of each worker: names cost nothing."""
+        chosen = [
+            offer
+            for offer in arrived
+            if offer.wrong or self._known(offer) or self._rng.random() < self._sample
+        ]
+        if self._sample > 0:
+            others: dict[str | None, list[Offer]] = {}
+            for offer in arrived:
+                others.setdefault(offer.worker, []).append(offer)
+            for offer in chosen:
+                others.pop(offer.worker, None)
+            chosen += [self._rng.choice(of_one) for of_one in others.values()]
+        return chosen
 
     def _known(self, offer: Offer) -> bool:
         return (offer.worker or "").lower() in self._caught

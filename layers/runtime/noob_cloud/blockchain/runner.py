@@ -55,8 +55,9 @@ class BlockchainTaskRunner(ExecutorRunner):
         blobs: where both sides leave values: see `stores.shared_store`.
         budget_eth: the most that is spent: rewards, fees, bonds and gas. Checked before each
             payment; None: no limit.
-        sample: the share of results that is executed again here, from 0 to 1. A wrong one is
-            challenged, and its epoch gets one's own result.
+        sample: the share of results that is executed again here, from 0 to 1, and at least one of
+            each worker each time; 0: none. A wrong one is challenged, and its epoch gets one's own
+            result.
         same: whether one's own and a worker's result are equal: see `checking.Checker`.
         untaken_seconds: after how long a task that nobody took is cancelled and its price taken
             back; None: when it expires on the chain.
