@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from noob_cloud.blockchain.contract import Event
     from noob_cloud.blockchain.offers import Offer, Report
     from noob_cloud.blockchain.purse import Purse
-    from noob_cloud.blockchain.reading import Reader
+    from noob_cloud.blockchain.snapshot import Reader
     from noob_cloud.blockchain.receipts import Receipt
 
 __all__ = ["Deals"]

@@ -23,7 +23,7 @@ from noob_cloud.blockchain.judging import Judge
 from noob_cloud.blockchain.offers import Offer, Report
 from noob_cloud.blockchain.payday import chain_time
 from noob_cloud.blockchain.purse import Purse
-from noob_cloud.blockchain.reading import Reader
+from noob_cloud.blockchain.snapshot import Reader
 from noob_cloud.blockchain.views import TaskState
 from noob_cloud.codec import dumps
 from noob_cloud.exceptions import (
