@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from noob_cloud.blockchain.contract import Event
     from noob_cloud.blockchain.offers import Offer, Report
     from noob_cloud.blockchain.purse import Purse
-    from noob_cloud.blockchain.snapshot import Reader
     from noob_cloud.blockchain.receipts import Receipt
+    from noob_cloud.blockchain.snapshot import Reader
 
 __all__ = ["Deals"]
 

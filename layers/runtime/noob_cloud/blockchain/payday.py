@@ -11,8 +11,8 @@ from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from noob_cloud.blockchain.errors import ChainError
-from noob_cloud.blockchain.snapshot import Reader
 from noob_cloud.blockchain.rpc import quantity
+from noob_cloud.blockchain.snapshot import Reader
 from noob_cloud.blockchain.views import TaskState
 
 if TYPE_CHECKING:

@@ -108,6 +108,7 @@ class Purse:
                 raise
             finally:
                 account.fees.ceiling = self._highest
-            self.items[doing] += value
+            if value:
+                self.items[doing] += value
             self.items["gas"] += sum(each.gas_used * each.gas_price for each in receipts)
             return receipts
