@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from noob_cloud.blockchain.contract import coordinator_abi
 from noob_cloud.blockchain.ethereum import Terms
 from noob_cloud.blockchain.feed import ChainFeed
 from noob_cloud.blockchain.localchain import embedded_chain
+from noob_cloud.blockchain.payday import Payday
 from noob_cloud.blockchain.purse import BudgetExceededError
 from noob_cloud.blockchain.runner import BlockchainTaskRunner
 from noob_cloud.blockchain.views import TaskState
@@ -465,6 +467,28 @@ def test_store_that_lies_is_refused(site: Site) -> None:
     assert site.deployed.coordinator(BOSS).get_task(cid).state is TaskState.OPEN
 
 
+class Trusting(FolderStore):
+    """A store that does not look at what it gives."""
+
+    def get(self, cid: str) -> bytes:
+        """Return the bytes, unverified."""
+        return self._path(cid).read_bytes()
+
+
+def test_what_the_store_gives_is_looked_at(site: Site) -> None:
+    """A store that does not verify is not believed either."""
+    tube = TubeSource.of(DOUBLE)
+    trusting = Trusting(site.folder / "blobs", durable=False)
+    trusting.put(tube.document)
+    cid = trusting.put(frame_of(_call(tube), run="r"))
+    trusting._path(cid).write_bytes(frame_of(_call(tube, 7), run="r"))
+    _offered(site, cid)
+
+    (told,) = _told(site, site.worker(store=trusting))
+
+    assert told["reason"].startswith("BlobCorruptError")
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -588,6 +612,67 @@ def test_worker_goes_on_where_another_process_ended(site: Site, stage: str) -> N
     site.chain.advance(HOUR)
     worker = site.run(site.worker(name="worker"))
     site.paid(worker, 1)
+
+
+def test_result_that_left_the_chain_is_submitted_again(site: Site) -> None:
+    """What a reorganisation took off the chain is there again before the claim ends."""
+    tube = TubeSource.of(DOUBLE)
+    site.store.put(tube.document)
+    cid = site.store.put(frame_of(_call(tube, 4), run="r"))
+    _offered(site, cid)
+    coordinator = site.deployed.coordinator(HONEST)
+    coordinator.register_worker(stake_eth=1)
+    coordinator.claim_task(cid)
+    result = site.store.put(codec.dumps([(8,)]))
+    claimed = coordinator.get_task(cid)
+    with TaskQueue(persistent=False) as ledger:
+        payday = Payday(coordinator, ledger, poll_seconds=2.0, longest_wait=0.1)
+        payday.remember(replace(claimed, result_cid=result, deadline=claimed.deadline - HOUR))
+        assert payday.step() == []
+
+        site.chain.advance(HOUR)
+        assert coordinator.get_task(cid).result_cid == result
+        assert payday.step() == [cid]
+
+
+def test_purchase_that_left_the_chain_is_made_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run does not wait for what a reorganisation took away."""
+    monkeypatch.setattr("noob_cloud.blockchain.deals._PAUSE", 0.0)
+    runner = site.runner(sample=0)
+    before = site.chain.rpc.call("evm_snapshot")
+    runner.init()
+    assert runner._bought is not None
+    pump, undone = runner._bought.pump, []
+
+    def once(until: Any, timeout: Any) -> None:
+        if not undone:
+            undone.append(site.chain.rpc.call("evm_revert", before))
+            runner._bought.coordinator.account.close()  # type: ignore[union-attr]
+            site.run(site.worker())
+        pump(until, timeout)
+
+    runner._bought.pump = once  # type: ignore[method-assign]
+
+    assert run(runner, 2) == alone(2)
+    assert runner.purse is not None
+    assert runner.purse.items["submitTasks"] == 2 * PRICE
+
+
+def test_cancelled_run_takes_back_what_nobody_holds(site: Site) -> None:
+    """Whoever stops waiting gets every price back."""
+    runner = site.runner()
+
+    async def give_up() -> None:
+        async with asyncio.timeout(1.0):
+            await runner.run_with_blockchain(n_epochs=3)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(give_up())
+
+    boss = site.deployed.coordinator(BOSS)
+    assert boss.credits() == 3 * boss.cost_of(0.001)
 
 
 def test_task_that_was_reopened_is_offered_again(site: Site) -> None:

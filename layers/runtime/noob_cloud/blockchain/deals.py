@@ -54,9 +54,8 @@ class Deals:
         Raises:
             BudgetExceededError: the budget does not allow it.
         """
-        self._report.tasks += len(offers)
         missing = self._not_ours_yet(offers)
-        cost = to_wei(self.coordinator.cost_of(to_eth(self._reward)))
+        cost = self._price()
         if missing:
             self._purse.check(cost * len(missing), f"{len(missing)} tasks")
         for start in range(0, len(missing), _BATCH):
@@ -93,6 +92,18 @@ class Deals:
                 self._purse.count("submitTasks", share)
         self._report.resumed += len(ours)
         return [offer for offer in offers if offer.cid not in ours]
+
+    def buy_again(self, offers: list[Offer]) -> None:
+        """Buy what was bought, and left the chain with its block."""
+        past = time.monotonic() - _PAUSE
+        lost = self._due("buy", [o for o in offers if (o.bought_at or 0.0) <= past])
+        if lost:
+            _log.warning("%s tasks have left the chain, and are bought again", len(lost))
+            self._purse.count("submitTasks", -len(lost) * self._price())
+            self.buy(lost)
+
+    def _price(self) -> int:
+        return to_wei(self.coordinator.cost_of(to_eth(self._reward)))
 
     def challenge(self, offer: Offer) -> None:
         """Stake a bond on a worker's result being wrong, if there is time and money left."""
@@ -163,12 +174,9 @@ class Deals:
     def _quietly(self, name: str, offers: list[Offer]) -> list[Event]:
         """Do something for many tasks whose state may have changed meanwhile."""
         said: list[Event] = []
-        now = time.monotonic()
-        offers = [o for o in offers if o.touched.get(name, -_PAUSE) <= now - _PAUSE]
+        offers = self._due(name, offers)
         for start in range(0, len(offers), _BATCH):
             part = offers[start : start + _BATCH]
-            for offer in part:
-                offer.touched[name] = now
             digests = [to_digest(offer.cid) for offer in part]
             try:
                 message = self.coordinator.message(name, digests)
@@ -176,6 +184,14 @@ class Deals:
             except (BudgetExceededError, TransactionRevertedError) as error:
                 self.note(f"{name} of {len(digests)} tasks was not done: {error}")
         return said
+
+    def _due(self, name: str, offers: list[Offer]) -> list[Offer]:
+        """Return those for which this was not done just now."""
+        now = time.monotonic()
+        due = [o for o in offers if now - o.touched.get(name, -_PAUSE) >= _PAUSE]
+        for offer in due:
+            offer.touched[name] = now
+        return due
 
     def _said(self, receipts: Sequence[Receipt]) -> list[Event]:
         return [event for receipt in receipts for event in self.coordinator.events(receipt)]

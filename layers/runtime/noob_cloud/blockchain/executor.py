@@ -178,6 +178,7 @@ class ChainExecutor(Executor):
                 at += len(part.epochs)
             if offer.done:
                 self._resolve(offer)
+        self.report.tasks += len(new)
         self.deals.buy(new)
         return futures
 
@@ -225,6 +226,8 @@ class ChainExecutor(Executor):
             offer.task = task
             if not offer.done and not offer.arrived:
                 self._fetch(offer, now)
+        gone = [o for o in live if o.state is TaskState.NONE and not o.done]
+        self.deals.buy_again(gone)
         self.deals.free([o for o in live if o.state is TaskState.CLAIMED], now)
         self._take_back([o for o in live if o.state is TaskState.OPEN], now)
         for offer in self._judge.judge([o for o in self._offers.values() if not o.done], now):

@@ -71,14 +71,15 @@ class Payday:
     def remember(self, task: ChainTask) -> None:
         """Verify this result when its time for challenges is over; said twice, it is kept once."""
         key = f"verify/{task.cid}/{task.generation}/{task.deadline}"
-        self._submit(task.cid, task.generation, task.deadline - chain_time(self._coordinator), key)
+        what = {"task": task.cid, "generation": task.generation, "result": task.result_cid}
+        self._submit(what, task.deadline - chain_time(self._coordinator), key)
 
     def run(self) -> None:
         """Verify until `stop`."""
         while not self._over.is_set():
             try:
                 self.step()
-            except ChainError as error:
+            except Exception as error:  # noqa: BLE001 - one bad look must not end all payment
                 _log.warning("results could not be verified, and will be tried again: %s", error)
                 self._over.wait(_SOONEST)
 
@@ -110,7 +111,9 @@ class Payday:
         for task, found in zip(tasks, self._reader.tasks(wanted), strict=True):
             cid = found.cid
             mine = same_account(found.worker, self._coordinator.address)
-            if not mine or found.state not in (TaskState.SUBMITTED, TaskState.CHALLENGED):
+            if mine and found.state is TaskState.CLAIMED and found.deadline > now:
+                self._again(task)
+            elif not mine or found.state not in (TaskState.SUBMITTED, TaskState.CHALLENGED):
                 self._ledger.complete_task(task, {"state": str(found.state), "ours": mine})
             elif found.state is TaskState.SUBMITTED and found.deadline <= now:
                 due[cid] = task
@@ -127,16 +130,22 @@ class Payday:
         return paid
 
     def _later(self, task: Task, seconds: float) -> None:
-        payload = task.payload
-        self._submit(payload["task"], payload["generation"], seconds, None)
+        self._submit(task.payload, seconds, None)
         self._ledger.complete_task(task, {"state": "later", "ours": True})
 
-    def _submit(self, cid: str, generation: int, delay: float, key: str | None) -> None:
+    def _again(self, task: Task) -> None:
+        """Submit a result again that left the chain with its block."""
+        try:
+            self._coordinator.submit_result(task.payload["task"], task.payload["result"])
+        finally:
+            self._later(task, _SOONEST)
+
+    def _submit(self, what: dict[str, Any], delay: float, key: str | None) -> None:
         self._ledger.submit_task(
             "chain_verify",
             0,
             required_tags=[_TAG],
-            data={"task": cid, "generation": generation},
+            data=what,
             delay=min(max(_SOONEST, delay), self._longest),
             max_retries=1000,
             idempotency_key=key,
