@@ -1,0 +1,29 @@
+"""The example of the chain runs as it is typed, and its results are right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.blockchain
+pytest.importorskip("skimage")
+pytest.importorskip("eth_tester")
+
+
+def test_example() -> None:
+    """A liar is caught among strangers, and everybody else is paid."""
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.blockchain_image_processing", "--images", "4"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "equal to the SynchronousRunner's result" in done.stdout
+    assert "What to type next" in done.stdout
