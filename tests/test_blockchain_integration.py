@@ -46,12 +46,12 @@ from noob_cloud.blockchain.runner import BlockchainTaskRunner
 from noob_cloud.blockchain.transactions import Message
 from noob_cloud.blockchain.worker import ChainWorker
 from noob_cloud.queue import TaskQueue
+from noob_cloud.testing.chain import Deployed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from noob_cloud.blockchain.localchain import LocalChain
-    from noob_cloud.testing.chain import Deployed
 
 pytestmark = pytest.mark.blockchain
 pytest_plugins = ["noob_cloud.testing.chain"]
@@ -678,6 +678,48 @@ def test_run_with_a_liar_among_the_workers(contract: Deployed, tmp_path: Path) -
     liar = contract.coordinator(STRANGER)
     assert liar.credits() == 0
     assert (liar.get_worker().stake_eth < 1) == bool(runner.report.challenges)
+
+
+def test_user_document_runner(
+    local_anvil: LocalChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's snippet runs as it stands, but for the number of images: the folder is shared."""
+    monkeypatch.chdir(tmp_path)
+    contract = Deployed.on(local_anvil, Terms(challenge_period=DAY))
+    config = contract.config(BOSS)
+    spec = tube_of("images", a=node("double", "value=src.index"), out=scalar("a.value"))
+    tube = load(spec)
+    contract.coordinator(WORKER).register_worker(stake_eth=1)
+    queue = TaskQueue(persistent=True, db_path="events.db")
+    worker = ChainWorker(
+        contract.coordinator(WORKER),
+        queue,
+        FolderStore("chain-blobs"),
+        allowed_modules=["noob_cloud_testnodes"],
+        isolate=False,
+        poll_seconds=0.05,
+    )
+    feed = ChainFeed(local_anvil.rpc, queue, contract.address, poll_seconds=0.05)
+
+    async def as_written() -> list[Any]:
+        # Process 10,000 satellite images with blockchain payments
+        runner = BlockchainTaskRunner(
+            tube,
+            blockchain_config=config,
+            reward_per_task_eth=0.001
+        )  # fmt: skip
+
+        return await runner.run_with_blockchain(n_epochs=3)
+
+    with ExitStack() as stack:
+        stack.callback(contract.close)
+        for part in (feed, worker):
+            thread = threading.Thread(target=part.run)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(part.stop)
+        assert asyncio.run(as_written()) == [0, 2, 4]
+    assert contract.coordinator(WORKER).get_worker().locked_wei == 3 * 10 * 10**15
 
 
 # ---- helpers
