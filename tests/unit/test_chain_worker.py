@@ -122,11 +122,7 @@ class Site:
     def paid(self, worker: ChainWorker, count: int) -> None:
         """Let the time for challenges pass, and wait until so many results are paid."""
         self.chain.advance(HOUR)
-        for _ in range(1_000):
-            if worker.payday.verified >= count:
-                return
-            threading.Event().wait(0.02)
-        raise AssertionError(f"{worker.payday.verified} of {count} are paid")
+        until(lambda: worker.payday.verified >= count)
 
     def end_workers(self) -> None:
         """Let no worker work any more."""
@@ -145,6 +141,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
         made = Site(Deployed.on(chain, Terms(challenge_period=HOUR, claim_period=HOUR)), tmp_path)
         yield made
         made.close()
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    tick = threading.Event()
+    for _ in range(1_000):
+        if true():
+            return
+        tick.wait(0.02)
+    raise AssertionError("it did not come to be in time")
 
 
 def run(runner: BlockchainTaskRunner, epochs: int) -> list[Any]:
@@ -530,12 +536,9 @@ def test_call_that_is_not_there_is_waited_for(site: Site) -> None:
     while feed.step():
         pass
     site.run((worker, queue, feed))
-    for _ in range(500):
-        (task,) = queue.list_tasks()
-        if task.error:
-            break
-        threading.Event().wait(0.02)
+    until(lambda: queue.list_tasks()[0].error)
 
+    (task,) = queue.list_tasks()
     assert task.error is not None
     assert BlobNotFoundError.__name__ in task.error
     assert not task.status.settled
@@ -673,6 +676,20 @@ def test_cancelled_run_takes_back_what_nobody_holds(site: Site) -> None:
 
     boss = site.deployed.coordinator(BOSS)
     assert boss.credits() == 3 * boss.cost_of(0.001)
+
+
+def test_stake_that_is_not_free_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small stake is behind one claim at a time: the next task waits until that is paid."""
+    monkeypatch.setattr("noob_cloud.blockchain.worker._PAUSES", (0.05, 0.1))
+    tube = TubeSource.of(DOUBLE)
+    site.store.put(tube.document)
+    for value in (1, 2):
+        _offered(site, site.store.put(frame_of(_call(tube, value), run="r")))
+    worker = site.run(site.worker(stake=0.015))
+
+    for number in (1, 2):
+        until(lambda: len(_events(site, "ResultSubmitted")) == number)  # noqa: B023 - called at once
+        site.paid(worker, number)
 
 
 def test_task_that_was_reopened_is_offered_again(site: Site) -> None:

@@ -79,6 +79,11 @@ _OVER: Final = ("WrongState", "TaskExpired", "RewardTooLow", "NotClaimant", "Dea
 """What the contract says when a task is not, or no longer, there to claim."""
 
 
+_NO_STAKE: Final = ("StakeNotFree", "StakeTooLow")
+"""What it says while this worker's stake is behind other claims: their verification frees it."""
+_AWAY: Final = (RpcError, NotMinedError, UnavailableError, TransactionRevertedError)
+
+
 class _Skip(Exception):  # noqa: N818 - no error: somebody else does it, or nobody can
     """The task is not for this worker; the message says why."""
 
@@ -214,8 +219,10 @@ class ChainWorker:
                 return _done({"status": "skipped", "reason": str(reason)})
             except WrongChainError as error:
                 return failed(error)
-            except (RpcError, NotMinedError, UnavailableError) as error:
-                _log.warning("task %s waits for the chain or the store: %s", task.task_id, error)
+            except _AWAY as error:
+                if isinstance(error, TransactionRevertedError) and error.name not in _NO_STAKE:
+                    return failed(error)
+                _log.warning("task %s waits: %s", task.task_id, error)
                 if stop.reason is not None or self._over.wait(pause):
                     return failed(error)
                 pause = min(2 * pause, longest)
