@@ -34,6 +34,8 @@ LEASE = 1.0
 SLOW = (pytest.mark.slow, pytest.mark.by_command)
 ROUNDS = int(os.environ.get("NOOB_CLOUD_TEST_KILLS", "20"))
 """200 by hand: the more random moments, the better."""
+MANY = 100_000_000
+"""Tasks: more than there are."""
 
 
 @pytest.fixture
@@ -78,13 +80,13 @@ def test_no_acknowledged_task_is_lost_with_the_machine(start):
     rng = random.Random(5)
     coordinator = start()
     port = coordinator.port
-    stop = Event()
+    stop, going = Event(), Event()
     acknowledged: dict[int, tuple[int, int]] = {}
 
     def submit(number: int) -> None:
         with queue(coordinator) as remote:
             count = 0
-            while not stop.is_set():
+            while going.wait() and not stop.is_set():
                 batch = [
                     {"node_id": f"client-{number}", "epoch": count + i, "data": [number, count + i]}
                     for i in range(rng.randint(1, 20))
@@ -98,22 +100,25 @@ def test_no_acknowledged_task_is_lost_with_the_machine(start):
         client.start()
     try:
         for round_ in range(ROUNDS):
+            going.set()
             time.sleep(rng.uniform(0.05, 0.8))
             copying = litestream_of(coordinator)
             coordinator.kill()
             copying.wait(10)  # it dies with its coordinator, as everything on that machine does
             shutil.rmtree(coordinator.folder)
             coordinator = start(port=port)
+            going.clear()  # who was cut off goes on; the rest waits while the tasks are counted
             before = set(acknowledged)
             with queue(coordinator) as remote:
-                lost = before - {task.task_id for task in remote.list_tasks(limit=1_000_000)}
+                lost = before - {task.task_id for task in remote.list_tasks(limit=MANY)}
             assert not lost, f"round {round_}: {len(lost)} of {len(before)} are lost"
     finally:
         stop.set()
+        going.set()
         for client in clients:
             client.join(60)
     with queue(coordinator) as remote:
-        found = {task.task_id: task for task in remote.list_tasks(limit=1_000_000)}
+        found = {task.task_id: task for task in remote.list_tasks(limit=MANY)}
     assert len(acknowledged) > ROUNDS * 10
     for task_id, (number, epoch) in acknowledged.items():
         assert (found[task_id].node_id, found[task_id].epoch) == (f"client-{number}", epoch)
