@@ -279,6 +279,16 @@ def test_budget_is_never_exceeded(site: Site) -> None:
     assert spent <= runner.purse.spent_eth <= 0.0045
 
 
+def test_budget_is_that_of_all_runs_of_a_runner(site: Site) -> None:
+    """What the first run spent is not there for the second."""
+    site.run(site.worker())
+    runner = site.runner(budget_eth="0.005", sample=0)
+
+    assert run(runner, 2) == alone(2)
+    with pytest.raises(BudgetExceededError, match=r"0\.002\d+ of the budget of 0\.005 are spent"):
+        run(runner, 3)
+
+
 def test_untaken_tasks_are_cancelled_and_refunded(site: Site) -> None:
     """Nobody works: every price comes back, and the run says why it has no result."""
     boss = site.deployed.coordinator(BOSS)
@@ -363,6 +373,8 @@ def test_wrong_result_is_challenged_and_its_worker_slashed(site: Site) -> None:
     assert run(runner, 2) == alone(2)
 
     site.end_workers()
+    runner.init()
+    runner.deinit()  # another run of the runner, that does nothing, does not forget the first
     assert runner.purse is not None
     boss, wrong = runner.purse.coordinator, site.deployed.coordinator(WRONG)
     cids = [cid for cid, _, _ in runner.report.challenges]

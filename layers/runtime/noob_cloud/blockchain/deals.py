@@ -73,6 +73,7 @@ class Deals:
             for offer in part:
                 offer.generation = bought[offer.cid]
                 offer.bought_at = time.monotonic()
+                self._purse.counted.add(offer.cid)
 
     def _not_ours_yet(self, offers: list[Offer]) -> list[Offer]:
         """Return those that no run of this name has bought before."""
@@ -89,7 +90,9 @@ class Deals:
             if share:
                 ours.add(offer.cid)
                 offer.generation, offer.bought_at = generation, time.monotonic()
-                self._purse.count("submitTasks", share)
+                if offer.cid not in self._purse.counted:
+                    self._purse.counted.add(offer.cid)
+                    self._purse.count("submitTasks", share)
         self._report.resumed += len(ours)
         return [offer for offer in offers if offer.cid not in ours]
 
@@ -100,6 +103,7 @@ class Deals:
         if lost:
             _log.warning("%s tasks have left the chain, and are bought again", len(lost))
             self._purse.count("submitTasks", -len(lost) * self._price())
+            self._purse.counted.difference_update(offer.cid for offer in lost)
             self.buy(lost)
 
     def _price(self) -> int:

@@ -76,6 +76,7 @@ class ChainExecutor(Executor):
         run_untaken: execute such a task here; else its epoch raises NoWorkerError.
         poll_seconds: between looks at the chain.
         rng: draws the sample; for tests.
+        before: of a run before this one: its spending counts, and what it left is settled.
     """
 
     one_call_per_task = True
@@ -95,12 +96,14 @@ class ChainExecutor(Executor):
         run_untaken: bool = False,
         poll_seconds: float = 1.0,
         rng: Random | None = None,
+        before: ChainExecutor | None = None,
     ) -> None:
         self.coordinator = coordinator
         self.reward = to_wei(reward_eth, name="reward_per_task_eth")
         budget = None if budget_eth is None else to_wei(budget_eth, name="budget_eth")
-        self.purse = Purse(coordinator, budget)
-        self.report = Report()
+        self.purse: Purse = before.purse if before else Purse(coordinator, budget)
+        self.report: Report = before.report if before else Report()
+        self._left = before.unsettled if before else []
         self.stopping = threading.Event()
         """Set by another thread: the run ends with TaskCancelledError."""
         self._store = store
@@ -329,7 +332,12 @@ class ChainExecutor(Executor):
         Returns:
             cids that still wait for a ruling, or for the end of its time.
         """
-        return self.deals.settle(self._offers.values())
+        return self.deals.settle(self.unsettled)
+
+    @property
+    def unsettled(self) -> list[Offer]:
+        """Tasks whose results were judged, and that the chain is not done with."""
+        return [o for o in (*self._left, *self._offers.values()) if o.done and not o.closed]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - the standard library's signature
         """Take no more; with `cancel_futures` take back what nobody holds."""

@@ -51,6 +51,8 @@ class Purse:
         self.items: Counter[str] = Counter()
         """Wei by what they were spent on: value of each kind of call, and `gas`. What came back
         is below zero."""
+        self.counted: set[str] = set()
+        """Tasks whose price is among them."""
         self._highest = coordinator.account.fees.ceiling
         self._lock = threading.Lock()
 

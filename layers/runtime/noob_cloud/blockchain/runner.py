@@ -53,8 +53,8 @@ class BlockchainTaskRunner(ExecutorRunner):
         blockchain_config: which chain and contract, and the key that pays.
         reward_per_task_eth: what a worker earns for a task; the protocol's fee comes on top.
         blobs: where both sides leave values: see `stores.shared_store`.
-        budget_eth: the most that is spent: rewards, fees, bonds and gas. Checked before each
-            payment; None: no limit.
+        budget_eth: the most that is spent, by all runs of this runner: rewards, fees, bonds and
+            gas. Checked before each payment; None: no limit.
         sample: the share of results that is executed again here, from 0 to 1, and at least one of
             each worker each time; 0: none. A wrong one is challenged, and its epoch gets one's own
             result.
@@ -180,7 +180,9 @@ class BlockchainTaskRunner(ExecutorRunner):
 
     def _open(self) -> ChainExecutor:
         assert self.blockchain_config is not None  # noqa: S101 - checked when it was made
-        self._coordinator = EthereumTaskCoordinator(self.blockchain_config, rpc=self.rpc)
+        if self._coordinator is None:
+            self._coordinator = EthereumTaskCoordinator(self.blockchain_config, rpc=self.rpc)
+        before = self._bought
         poll = self.poll_seconds
         self._bought = ChainExecutor(
             self._coordinator,
@@ -194,6 +196,7 @@ class BlockchainTaskRunner(ExecutorRunner):
             run_untaken=self.run_untaken,
             poll_seconds=self.blockchain_config.poll_interval if poll is None else poll,
             rng=self.rng,
+            before=before,
         )
         return self._bought
 
