@@ -1,6 +1,6 @@
 """The life of a deployment on LocalStack, from its creation to its end: `-m by_command`.
 
-    pytest -m by_command tests/flow/test_localstack.py       # four minutes
+    pytest -m by_command tests/flow/test_localstack.py       # five minutes
 
 The stacks are deployed once, by the CDK's command line. Functions, queues and events are
 LocalStack's; its functions are processes of our plugin, and services those of our agent.
