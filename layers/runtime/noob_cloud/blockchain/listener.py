@@ -8,36 +8,26 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import msgspec
 
 from noob_cloud.blockchain.errors import ChainError, RpcAnswerError, RpcError
-from noob_cloud.blockchain.rpc import quantity
+from noob_cloud.blockchain.reading import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from noob_cloud.blockchain.reading import Block, Event, Nodes
     from noob_cloud.queue.checkpoints import Checkpoint
 
-__all__ = ["ChainListener", "Log", "Nodes", "ReorgTooDeepError", "Target"]
+__all__ = ["ChainListener", "ReorgTooDeepError", "Target"]
 
-_NODE: Final = "The node"
+_MOST: Final = 4_000
+"""Tasks of one commit, where they are of several blocks."""
 
 
 class ReorgTooDeepError(ChainError):
     """The chain changed further back than the listener remembers."""
 
 
-class Nodes(Protocol):
-    """What is asked: `rpc.Rpc`."""
-
-    def call(self, method: str, *params: Any) -> Any:
-        """Return an answer."""
-        ...
-
-    def call_many(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Return several answers."""
-        ...
-
-
 class Target(Protocol):
-    """Where tasks go: `TaskQueue`."""
+    """Where tasks go: `TaskQueue`, or `RemoteQueue`."""
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Return how far the listener has come."""
@@ -57,25 +47,6 @@ class Target(Protocol):
         ...
 
 
-class Log(msgspec.Struct, rename="camel"):
-    """An event as a node writes it: hex throughout."""
-
-    address: str
-    topics: list[str]
-    data: str
-    block_number: str
-    block_hash: str
-    transaction_hash: str
-    log_index: str
-    removed: bool = False
-
-
-class _Block(msgspec.Struct, rename="camel"):
-    number: str
-    hash: str
-    parent_hash: str
-
-
 class _State(msgspec.Struct, array_like=True):
     blocks: list[tuple[int, str]]
     """Numbers and hashes of the last blocks that were read, ascending, without a gap."""
@@ -83,7 +54,10 @@ class _State(msgspec.Struct, array_like=True):
 
 @dataclass
 class ChainListener:
-    """Follow one contract.
+    """Follow one kind of event of one contract.
+
+    What the chain takes back is cancelled, unless it has its outcome: that stays. A task that runs
+    is cancelled as by `cancel_task`: its worker learns of it in a heartbeat's reply.
 
     Args:
         rpc: The nodes.
@@ -96,6 +70,7 @@ class ChainListener:
         span: Most blocks of one question; it halves where a node refuses, and grows again.
         memory: Blocks that are remembered: the deepest reorg that can be undone.
         task: Arguments of `submit_task` for each event.
+        check: Whether events that a node leaves out are looked for; see `reading.Reader`.
     """
 
     rpc: Nodes
@@ -108,10 +83,16 @@ class ChainListener:
     span: int = 2000
     memory: int = 64
     task: Mapping[str, Any] | None = None
+    check: Literal["bloom", "none"] = "bloom"
 
     def __post_init__(self) -> None:
         """Begin with the whole span."""
         self._width = self.span
+        self.reader = Reader(self.rpc, self.address, self.topic, check=self.check)
+        self.block: int | None = None
+        """The last block that was read, as far as this object knows."""
+        self.submitted = 0
+        """Events that this object has submitted."""
 
     def step(self) -> bool:
         """Undo what left the chain, or read the next blocks; False: there was nothing to do.
@@ -119,9 +100,11 @@ class ChainListener:
         Raises:
             ReorgTooDeepError: None of the remembered blocks is on the chain any more.
             RpcError: A node fails, or what it says does not fit together; ask again.
+            ConflictError: Another listener of this name moved on meanwhile.
         """
         held = self.queue.checkpoint(self.name)
         blocks = msgspec.json.decode(held.state, type=_State).blocks if held.version else []
+        self.block = blocks[-1][0] if blocks else None
         kept = self._still_there(blocks)
         if kept is None:
             return False
@@ -133,30 +116,31 @@ class ChainListener:
         if high < low:
             return False
         try:
-            logs, chain = self._read(low, high)
+            events, chain = self.reader.read(low, high, self.memory)
         except (RpcAnswerError, RpcError) as error:
-            if high == low or not (
-                isinstance(error, RpcAnswerError) or getattr(error, "too_large", False)
-            ):
+            refused = isinstance(error, RpcAnswerError) or getattr(error, "too_large", False)
+            if high == low or not refused:
                 raise
+            events, chain = [], []
+        if not chain or (len(events) > _MOST and high > low):
             self._width = max(1, (high - low + 1) // 2)
             return True
         self._width = min(self.span, self._width * 2)
-        self._link(blocks, chain, logs)
-        new = [(quantity(block.number, _NODE), block.hash) for block in chain]
-        self._commit(held.version, [*blocks, *new], logs)
+        if blocks and chain[0].parent != blocks[-1][1]:
+            raise RpcError(f"Block {low} does not follow the one before: the chain has changed.")
+        self._commit(held.version, [*blocks, *[(each.number, each.hash) for each in chain]], events)
         return True
 
     def _commit(
         self,
         version: int,
         blocks: list[tuple[int, str]],
-        logs: list[Log],
+        events: list[Event],
         undo_above: int | None = None,
     ) -> None:
         blocks = blocks[-self.memory :]
         terms = {"node_id": "chain_event", "epoch": 0, **(self.task or {})}
-        tasks = [(int(log.block_number, 16), {**terms, "data": _payload(log)}) for log in logs]
+        tasks = [(event.block, {**terms, "data": event.values}) for event in events]
         self.queue.move_checkpoint(
             self.name,
             version,
@@ -165,40 +149,27 @@ class ChainListener:
             undo_above=undo_above,
             forget_below=blocks[0][0] if blocks else 0,
         )
+        self.block = blocks[-1][0] if blocks else None
+        self.submitted += len(events)
 
     def _last(self) -> int:
-        named = self.finality if isinstance(self.finality, str) else "latest"
-        block = self.rpc.call("eth_getBlockByNumber", named, False)
-        if block is None:
-            return -1
-        behind = 0 if isinstance(self.finality, str) else self.finality - 1
-        return quantity(_as(block, _Block).number, _NODE) - behind
-
-    def _headers(self, numbers: Sequence[int]) -> list[_Block | None]:
-        asked = [("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
-        found = self.rpc.call_many(asked) if asked else []
-        made = [None if each is None else _as(each, _Block) for each in found]
-        for number, block in zip(numbers, made, strict=True):
-            if block is not None and quantity(block.number, _NODE) != number:
-                raise RpcError(f"The node answers block {block.number} when asked for {number}.")
-        return made
+        if isinstance(self.finality, str):
+            (block,) = self.reader.blocks([self.finality])
+            return -1 if block is None else block.number
+        (block,) = self.reader.blocks(["latest"])
+        return -1 if block is None else block.number - self.finality + 1
 
     def _still_there(self, blocks: list[tuple[int, str]]) -> list[tuple[int, str]] | None:
         """Return the remembered blocks that are on the chain; None: the node does not know yet."""
         if not blocks:
             return blocks
-        newest = self._headers([blocks[-1][0]])[0]
+        newest = self.reader.blocks([blocks[-1][0]])[0]
         if newest is not None and newest.hash == blocks[-1][1]:
             return blocks
-        found = self._headers([number for number, _ in blocks])
-        changed = [
-            place
-            for place, ((_, known), block) in enumerate(zip(blocks, found, strict=True))
-            if block is not None and block.hash != known
-        ]
-        if not changed:
+        found = self.reader.blocks([number for number, _ in blocks])
+        count = _first_changed(blocks, found)
+        if count is None:
             return None  # the node lags behind, and has not another chain
-        count = changed[0]
         if not count and blocks[0][0] == self.start:
             return []
         if not count:
@@ -209,75 +180,9 @@ class ChainListener:
             )
         return blocks[:count]
 
-    def _read(self, low: int, high: int) -> tuple[list[Log], list[_Block]]:
-        wanted = {
-            "fromBlock": hex(low),
-            "toBlock": hex(high),
-            "address": self.address,
-            "topics": [self.topic],
-        }
-        before = self._headers([high])[0]
-        logs = _as(self.rpc.call("eth_getLogs", wanted), list[Log])
-        first = max(low, high - self.memory + 1)
-        marks = {int(log.block_number, 16) for log in logs if _is_hex(log.block_number)}
-        outside = sorted(mark for mark in marks if not low <= mark <= high)
-        if outside or len(marks) > high - low + 1:
-            raise RpcError(f"The node gives an event of block {outside[0]}: {low} to {high} asked.")
-        older = [mark for mark in sorted({low, *marks}) if mark < first]
-        found = self._headers([*older, *range(first, high + 1)])
-        chain = [block for block in found if block is not None]
-        # a hash stands for all blocks before it: the events are of the chain that has it
-        if len(chain) < len(found) or before is None or before.hash != chain[-1].hash:
-            raise RpcError(f"Blocks {low} to {high} changed while they were read.")
-        return self._checked(logs, chain), chain[len(older) :]
 
-    def _checked(self, logs: list[Log], chain: list[_Block]) -> list[Log]:
-        """Return each event once, in the chain's order."""
-        hashes = {int(block.number, 16): block.hash for block in chain}
-        once: dict[tuple[int, int], Log] = {}
-        for log in logs:
-            number = quantity(log.block_number, _NODE)
-            if log.address.lower() != self.address.lower() or log.topics[:1] != [self.topic]:
-                raise RpcError(f"The node gives an event that nobody asked for, in {number}.")
-            if log.removed or hashes.get(number) != log.block_hash:
-                raise RpcError(
-                    f"The node gives an event of block {log.block_hash:.80}, which is not block"
-                    f" {number} of its chain."
-                )
-            once[number, quantity(log.log_index, _NODE)] = log
-        return [once[place] for place in sorted(once)]
-
-    def _link(self, blocks: list[tuple[int, str]], chain: list[_Block], logs: list[Log]) -> None:
-        """Check that what was read is one chain that continues the remembered one."""
-        before = blocks[-1] if blocks else None
-        for block in chain:
-            number = int(block.number, 16)
-            if before and before[0] == number - 1 and block.parent_hash != before[1]:
-                raise RpcError(
-                    f"Block {number} does not follow the one before: the chain changed while"
-                    f" {len(logs)} events were read."
-                )
-            before = (number, block.hash)
-
-
-def _payload(log: Log) -> dict[str, Any]:
-    return {
-        "topics": [bytes.fromhex(topic[2:]) for topic in log.topics],
-        "data": bytes.fromhex(log.data[2:]),
-        "block": int(log.block_number, 16),
-        "block_hash": bytes.fromhex(log.block_hash[2:]),
-        "transaction": bytes.fromhex(log.transaction_hash[2:]),
-        "index": int(log.log_index, 16),
-    }
-
-
-def _is_hex(text: str) -> bool:
-    quantity(text, _NODE)
-    return True
-
-
-def _as(value: Any, kind: Any) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise RpcError(f"The node's answer is not what was asked for: {error}") from error
+def _first_changed(blocks: Sequence[tuple[int, str]], found: Sequence[Block | None]) -> int | None:
+    for place, ((_, known), block) in enumerate(zip(blocks, found, strict=True)):
+        if block is not None and block.hash != known:
+            return place
+    return None

@@ -6,9 +6,11 @@ a node that has shown that it is of the right chain. Where a node fails the next
 
 from __future__ import annotations
 
+import re
 import time
+from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import msgspec
 
@@ -32,8 +34,15 @@ Call = tuple[str, "Sequence[Any]"]
 """A method and its parameters."""
 _REST: Final = 15.0
 """Seconds that a node which failed is passed over, while another one answers."""
-_LIMITED: Final = frozenset((-32005, 429))
+_TOO_LARGE: Final = -32005
+"""What nodes say of an answer that is too large, and some of too many questions."""
+_LIMITED: Final = frozenset((_TOO_LARGE, 429))
 """Codes of nodes that want to be asked less."""
+_RATE: Final = re.compile(
+    r"rate|per (second|minute|day)|request count|too many requests|quota", re.IGNORECASE
+)
+_NUMBER: Final = re.compile("0x[0-9a-fA-F]{1,64}")
+_Result = TypeVar("_Result")
 
 
 class _Refusal(msgspec.Struct):
@@ -42,9 +51,9 @@ class _Refusal(msgspec.Struct):
     data: Any = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, Generic[_Result]):
     id: int | str | None = None
-    result: Any = None
+    result: _Result | None = None
     error: _Refusal | None = None
 
 
@@ -102,12 +111,15 @@ class Rpc:
         """
         return self.call_many([(method, params)])[0]
 
-    def call_many(self, calls: Sequence[Call], *, errors: bool = False) -> list[Any]:
+    def call_many(
+        self, calls: Sequence[Call], *, errors: bool = False, kind: Any = Any
+    ) -> list[Any]:
         """Ask for several things in one request.
 
         Args:
             calls: methods and their parameters.
             errors: return an `RpcAnswerError` in its place, rather than raise the first.
+            kind: what each answer is, as msgspec decodes it from the bytes; or it is None.
 
         Raises:
             RpcAnswerError: the node refuses a call, and `errors` is false.
@@ -115,24 +127,12 @@ class Rpc:
         """
         if not calls:
             return []
-        answers: list[Any] = self._anywhere(lambda endpoint: self.ask(endpoint, calls))
+        answers: list[Any] = self._anywhere(lambda endpoint: self.ask(endpoint, calls, kind))
         if not errors:
             for answer in answers:
                 if isinstance(answer, RpcAnswerError):
                     raise answer
         return answers
-
-    def raw(self, method: str, *params: Any) -> bytes:
-        """Return a node's answer undecoded, for whoever decodes it faster.
-
-        The caller checks `error` in it.
-
-        Raises:
-            RpcError: no node answers.
-        """
-        body = _encode([self._request(method, params)], batch=False)
-        answer: bytes = self._anywhere(lambda endpoint: self._post(endpoint, body))
-        return answer
 
     def _anywhere(self, ask: Any) -> Any:
         """Ask one node after the other; those that failed lately come last."""
@@ -156,7 +156,10 @@ class Rpc:
         told = " ".join(str(error) for error in failed)
         raise RpcError(
             f"None of {len(failed)} nodes answers. {told}",
-            too_large=any(getattr(error, "too_large", False) for error in failed),
+            **{
+                name: any(getattr(error, name, False) for error in failed)
+                for name in ("too_large", "too_many")
+            },
         )
 
     def prove(self, endpoint: Endpoint) -> None:
@@ -180,21 +183,25 @@ class Rpc:
             )
         self._proven.add(endpoint)
 
-    def ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[Any]:
+    def ask(self, endpoint: Endpoint, calls: Sequence[Call], kind: Any = Any) -> list[Any]:
         """Ask one node; refusals stand in their places as `RpcAnswerError`.
 
         Raises:
-            RpcError: its answer is not one to the question.
+            RpcError: its answer is not one to the question; `too_large`: ask for less of it,
+                `too_many`: ask fewer at once.
         """
         requests = [self._request(method, params) for method, params in calls]
         body = self._post(endpoint, _encode(requests, batch=len(requests) > 1))
+        one, several = _decoders(kind)
         try:
-            many = body.lstrip().startswith(b"[")
-            answers = (
-                msgspec.json.decode(body, type=list[_Answer])
-                if many
-                else [msgspec.json.decode(body, type=_Answer)]
-            )
+            many = body[:80].lstrip().startswith(b"[")
+            answers = several.decode(body) if many else [one.decode(body)]
+        except msgspec.ValidationError as error:
+            wrong = "not what was asked for" if "result" in str(error) else "no JSON-RPC"
+            raise RpcError(
+                f"{endpoint.name} answers {calls[0][0]} by what is {wrong}: {str(error)[:200]}",
+                endpoint=endpoint.name,
+            ) from error
         except (msgspec.DecodeError, RecursionError) as error:
             raise RpcError(
                 f"{endpoint.name} answers what is no JSON-RPC: {body[:60]!r}",
@@ -205,6 +212,7 @@ class Rpc:
                 f"{endpoint.name} refuses {len(requests)} calls at once:"
                 f" {answers[0].error.message[:200]}",
                 endpoint=endpoint.name,
+                too_many=True,
             )
         by_id = {str(answer.id): answer for answer in answers}
         found = []
@@ -220,6 +228,8 @@ class Rpc:
                 raise RpcError(
                     f"{endpoint.name} is asked too much: {answer.error.message[:200]}",
                     endpoint=endpoint.name,
+                    too_large=answer.error.code == _TOO_LARGE
+                    and not _RATE.search(answer.error.message),
                 )
             found.append(
                 answer.result
@@ -283,12 +293,16 @@ def quantity(value: Any, name: str) -> int:
     Raises:
         RpcError: it is none.
     """
-    try:
-        if isinstance(value, str) and value.startswith("0x"):
-            return int(value, 16)
-    except ValueError:
-        pass  # said below
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value, 16)
     raise RpcError(f"{name} answers {value!r:.80} where a number is due.", endpoint=name)
+
+
+@cache
+def _decoders(kind: Any) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]:
+    """Return what decodes one answer, and several."""
+    answer = _Answer[kind]
+    return msgspec.json.Decoder(answer), msgspec.json.Decoder(list[answer])
 
 
 def _encode(requests: list[dict[str, Any]], *, batch: bool) -> bytes:
