@@ -6,13 +6,24 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
 from noob_cloud.blockchain.contract import coordinator_abi
-from noob_cloud.blockchain.errors import RpcError, WrongChainError
-from noob_cloud.blockchain.listener import ChainListener
+from noob_cloud.blockchain.errors import RpcAnswerError, RpcError, WrongChainError
+from noob_cloud.blockchain.listener import ChainListener, ReorgTooDeepError
 from noob_cloud.blockchain.rpc import quantity
 from noob_cloud.blockchain.worker import OFFERS, TAG
+from noob_cloud.exceptions import ConflictError, UnavailableError
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
     from noob_cloud.blockchain.listener import Target
     from noob_cloud.blockchain.rpc import Rpc
 
@@ -21,6 +32,8 @@ __all__ = ["ChainFeed"]
 _log = logging.getLogger(__name__)
 _BACK: Final = 10_000
 """Blocks before the newest that are read at the first start."""
+_LONGEST_WAIT: Final = 60.0
+"""Seconds between two tries while the chain or the coordinator is away."""
 _TERMS: Final[dict[str, Any]] = {
     "required_tags": [TAG],
     "timeout_seconds": 6 * 3600.0,  # with it, one attempt waits for its claim's confirmations
@@ -38,6 +51,7 @@ class ChainFeed:
         start: first block that is read, where nothing was read before; None: 10,000 back.
         finality: how many blocks a block needs, itself included; or `safe`, or `finalized`.
         poll_seconds: between looks.
+        check: whether events that a node leaves out are looked for; see `reading.Reader`.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class ChainFeed:
         start: int | None = None,
         finality: int | Literal["safe", "finalized"] = 1,
         poll_seconds: float = 2.0,
+        check: Literal["bloom", "none"] = "bloom",
     ) -> None:
         if start is None:
             start = max(0, quantity(rpc.call("eth_blockNumber"), "The node") - _BACK)
@@ -64,34 +79,75 @@ class ChainFeed:
                 finality=finality,
                 start=start,
                 task=_TERMS,
+                check=check,
             )
             for topic, event in coordinator_abi().events.items()
             if event.name in OFFERS
         ]
+
+    @property
+    def block(self) -> int | None:
+        """The last block that has been read for every kind of event; None: none has."""
+        known = [listener.block for listener in self._listeners]
+        return None if None in known else min(number for number in known if number is not None)
+
+    @property
+    def submitted(self) -> int:
+        """Events that this feed has submitted."""
+        return sum(listener.submitted for listener in self._listeners)
+
+    @property
+    def left_out(self) -> int:
+        """Events that a node left out at first."""
+        return sum(listener.reader.left_out for listener in self._listeners)
 
     def step(self) -> bool:
         """Read the next blocks; False: there were none."""
         more = [listener.step() for listener in self._listeners]
         return any(more)
 
-    def run(self) -> None:
-        """Follow until `stop`; while no node can be asked, wait.
+    def run(self, *, until: Literal["stopped", "read"] = "stopped") -> None:
+        """Follow until `stop`; while no node or no coordinator can be asked, wait and try again.
+
+        Args:
+            until: `read`: return when all there is has been read.
 
         Raises:
             WrongChainError: the node is one of another chain.
             ReorgTooDeepError: the chain changed further back than is remembered.
         """
+        trying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=self._poll, max=_LONGEST_WAIT),
+            stop=stop_when_event_set(self._over),
+            sleep=sleep_using_event(self._over),
+            before_sleep=_say,
+            reraise=True,
+        )
         while not self._over.is_set():
             try:
-                more = self.step()
-            except WrongChainError:
+                more = trying(self.step)
+            except Exception as error:
+                if self._over.is_set() and _may_pass(error):
+                    return
                 raise
-            except RpcError as error:
-                _log.warning("the chain cannot be followed now: %s", error)
-                more = False
+            if not more and until == "read":
+                return
             if not more:
                 self._over.wait(self._poll)
 
     def stop(self) -> None:
         """Follow no more."""
         self._over.set()
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, (WrongChainError, ReorgTooDeepError)):
+        return False
+    # a conflict: another listener of this name was faster, and has submitted what this one read
+    return isinstance(error, (RpcError, RpcAnswerError, UnavailableError, ConflictError))
+
+
+def _say(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    _log.warning("the chain cannot be followed now: %s", error)

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from noob_cloud.cli import options  # noqa: TC001 - Typer reads annotations
+from noob_cloud.cli.chain_listen import listen
 from noob_cloud.cli.chain_work import work
 from noob_cloud.cli.errors import UsageError, reason
 from noob_cloud.cli.screen import screen, table
@@ -252,6 +253,7 @@ def withdraw(
 
 
 chain.command()(work)
+chain.command()(listen)
 
 
 def _look(
