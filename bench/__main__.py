@@ -21,6 +21,7 @@ PARTS = (
     "lambda_worker",
     "events",
     "chain",
+    "chain_listener",
     *NATIVE,
 )
 

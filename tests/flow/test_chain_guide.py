@@ -48,6 +48,18 @@ def test_worker_and_run(local_anvil: LocalChain, tmp_path: Path) -> None:
     assert "0x59c6995e" not in done.stdout + done.stderr, "the key is nobody's business"
 
 
+def test_listening(local_anvil: LocalChain, tmp_path: Path) -> None:
+    """Deploy, submit a task by hand, listen: its event is a task of the queue."""
+    first, _, rest = GUIDE.read_text().partition("## Listening")
+    begin = first.partition("### 3.")[2].partition("### 6.")[0]
+
+    done = typed(begin + rest.partition("\n## ")[0], local_anvil, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "1 events submitted" in done.stderr
+    assert "ready" in done.stdout
+
+
 def typed(text: str, chain: LocalChain, folder: Path) -> subprocess.CompletedProcess[str]:
     """Type the commands of a part of the guide, but for the waits."""
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))

@@ -96,13 +96,22 @@ def test_killed_and_reorganised(local_anvil: LocalChain, tmp_path: Path) -> None
     deployed.close()
 
 
-def test_finality_is_said_as_it_may_be() -> None:
-    """What is no depth and no name is refused with what may be said."""
+def test_finality_is_said_as_it_may_be(tmp_path: Path) -> None:
+    """What is no depth and no name is refused with what may be said, and makes no file."""
+    file = tmp_path / "q.db"
     command = [sys.executable, "-m", "noob_cloud.cli", "chain", "listen", "--finality", "0"]
-    options = ["--rpc-url", "http://127.0.0.1:1", "--contract", "0x" + "11" * 20, "--queue", "q.db"]
+    options = [
+        "--rpc-url",
+        "http://127.0.0.1:1",
+        "--contract",
+        "0x" + "11" * 20,
+        "--queue",
+        str(file),
+    ]
     found = subprocess.run(
         [*command, *options, "--network", "local"], capture_output=True, text=True, check=False
     )
 
     assert found.returncode == 2
     assert "1 to 10000, safe, or finalized" in found.stderr
+    assert not file.exists()

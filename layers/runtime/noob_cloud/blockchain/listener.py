@@ -67,7 +67,7 @@ class ChainListener:
         name: The checkpoint's.
         finality: How many blocks a block needs, itself included; or `safe`, or `finalized`.
         start: First block that is read.
-        span: Most blocks of one question; it halves where a node refuses, and grows again.
+        span: Most blocks of one question; it halves where a node refuses, and grows by quarters.
         memory: Blocks that are remembered: the deepest reorg that can be undone.
         task: Arguments of `submit_task` for each event.
         check: Whether events that a node leaves out are looked for; see `reading.Reader`.
@@ -115,17 +115,19 @@ class ChainListener:
         high = min(self._last(), low + self._width - 1)
         if high < low:
             return False
+        wide = high - low + 1
         try:
             events, chain = self.reader.read(low, high, self.memory)
         except (RpcAnswerError, RpcError) as error:
             refused = isinstance(error, RpcAnswerError) or getattr(error, "too_large", False)
-            if high == low or not refused:
+            if wide == 1 or not refused:
                 raise
-            events, chain = [], []
-        if not chain or (len(events) > _MOST and high > low):
-            self._width = max(1, (high - low + 1) // 2)
+            self._width = wide // 2
             return True
-        self._width = min(self.span, self._width * 2)
+        if len(events) > _MOST and wide > 1:
+            self._width = max(1, wide * _MOST // len(events))
+            return True
+        self._width = min(self.span, max(self._width, wide + wide // 4 + 1))
         if blocks and chain[0].parent != blocks[-1][1]:
             raise RpcError(f"Block {low} does not follow the one before: the chain has changed.")
         self._commit(held.version, [*blocks, *[(each.number, each.hash) for each in chain]], events)

@@ -75,6 +75,7 @@ def listen(
     config = settings(network, chain_id, rpc_url, contract)
     if not config.contract_address:
         raise UsageError("Say --contract ADDRESS, or set NOOB_CLOUD_CHAIN_CONTRACT_ADDRESS.")
+    depth = _finality(finality)
     with ExitStack() as stack:
         target = stack.enter_context(
             open_target(coordinator, queue, token, deployment, create=True, patient=True)
@@ -86,7 +87,7 @@ def listen(
             fed,
             config.contract_address,
             start=from_block,
-            finality=_finality(finality),
+            finality=depth,
             poll_seconds=max(config.poll_interval, 0.1),
             check="none" if no_blooms else "bloom",
         )
