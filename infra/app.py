@@ -11,6 +11,7 @@ from infra.assets import Assets, AssetsError
 from infra.names import Names
 from infra.settings import Settings, read
 from noob_cloud.exceptions import NoobCloudError
+from stacks.chain import ChainStack
 from stacks.coordinator import CoordinatorStack
 from stacks.events import EventsStack
 from stacks.gpu import GpuStack
@@ -73,6 +74,22 @@ def compose(app: App, settings: Settings) -> None:
         layers=[*assets.layers(settings.architecture).items()],
         description=f"noob-cloud {settings.name}: events that start runs",
     )
+    if settings.chain is not None:
+        ChainStack(
+            app,
+            names.stack("chain"),
+            settings=settings,
+            chain=settings.chain,
+            synthesizer=_synthesizer(),
+            storage=storage,
+            coordinator=coordinator,
+            code=assets.chain_listener(),
+            layers=[
+                *assets.layers(settings.architecture).items(),
+                ("chain", assets.chain_layer(settings.architecture)),
+            ],
+            description=f"noob-cloud {settings.name}: offers of a contract that become tasks",
+        )
     ObserveStack(
         app,
         names.stack("observe"),

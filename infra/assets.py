@@ -74,12 +74,28 @@ class Assets:
     @cached_property
     def _sources(self) -> str:
         """The hash of everything that layers are built of."""
-        found = hashlib.sha256(self._settings.python.encode())
-        places = ("layers", "native", "requirements/layer.txt")
-        for path in sorted(path for place in places for path in _files(ROOT / place)):
-            found.update(f"{path.relative_to(ROOT)}\0".encode())
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-        return found.hexdigest()
+        return _hash(self._settings.python, "layers", "native", "requirements/layer.txt")
+
+    def chain_layer(self, architecture: Architecture) -> Path:
+        """Return the layer of the chain's listener; it is built where there is none.
+
+        Raises:
+            AssetsError: it cannot be built; the message says what is missing.
+        """
+        folder = self._settings.assets_dir / "layers"
+        path, mark = folder / f"chain-{architecture}.zip", folder / f"chain-{architecture}.sources"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            pinned = _hash(self._settings.python, "requirements/layer-chain.txt", "layers/build.py")
+            if path.is_file() and not (mark.is_file() and mark.read_text() != pinned):
+                return path
+            try:
+                self._builder.build_chain(architecture, python=self._settings.python, out=folder)
+            except self._builder.BuildError as error:
+                raise AssetsError(str(error)) from error
+            mark.write_text(pinned, encoding="utf-8")
+        return path
 
     def code(self, architecture: Architecture) -> Packed | None:
         """Return the user's own code, packed for an architecture; None: there is none.
@@ -128,6 +144,10 @@ class Assets:
         mapping = self._settings.events.mapping
         return self._function("submit", files={} if mapping is None else check(mapping))
 
+    def chain_listener(self) -> Path:
+        """Return the function that listens to the chain."""
+        return self._function("chain_listener")
+
     def coordinator_archives(self, architecture: Architecture) -> dict[str, Path]:
         """Return what the coordinator's container fetches."""
         return {**self.layers(architecture), "coordinator": self._function("coordinator")}
@@ -155,6 +175,15 @@ class Assets:
         module = sys.modules[spec.name] = module_from_spec(spec)  # dataclasses look it up
         spec.loader.exec_module(module)
         return module
+
+
+def _hash(python: str, *places: str) -> str:
+    """Return the hash of what an archive is built of."""
+    found = hashlib.sha256(python.encode())
+    for path in sorted(path for place in places for path in _files(ROOT / place)):
+        found.update(f"{path.relative_to(ROOT)}\0".encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def _files(place: Path) -> Iterator[Path]:

@@ -50,6 +50,11 @@ class Names:
         return f"{self.deployment}-submit"
 
     @property
+    def chain(self) -> str:
+        """The function that turns a contract's events into tasks."""
+        return f"{self.deployment}-chain"
+
+    @property
     def events(self) -> str:
         """The queue of events."""
         return f"{self.deployment}-events"

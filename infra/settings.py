@@ -86,6 +86,31 @@ class Events(_Table):
     """How often an event is tried before it is a dead letter."""
 
 
+class Chain(_Table):
+    """A contract whose offers become tasks."""
+
+    network: str | None = None
+    """Name of the network, as `noob-cloud chain networks` has it; or `chain_id`."""
+    chain_id: Annotated[int, Field(ge=1)] | None = None
+    contract: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    """The contract's address."""
+    rpc_secret: Annotated[str, Field(pattern=r"^[A-Za-z0-9/_+=.@-]{1,200}$")]
+    """Name of the secret with the node's address; several, by comma, the preferred first."""
+    from_block: Annotated[int, Field(ge=0)] | None = None
+    """The first block that is read; None: 10,000 before the newest at the first look."""
+    finality: Annotated[int, Field(ge=1, le=10_000)] | Literal["safe", "finalized"] = "finalized"
+    """Blocks that a block needs before it is read, itself included; or what the chain calls so."""
+    blooms: bool = True
+    """Look for events that a node leaves out; false on chains without blooms."""
+    every_minutes: Annotated[int, Field(ge=1, le=60)] = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Chain:
+        if (self.network is None) == (self.chain_id is None):
+            raise ValueError("Say which chain: either network or chain_id.")
+        return self
+
+
 class Observe(_Table):
     """What is watched, and who is told."""
 
@@ -131,6 +156,8 @@ class Settings(_Table):
     """What is ready is to be done in this time: more workers than that needs are not started."""
     budget: Budget = Budget()
     events: Events = Events()
+    chain: Chain | None = None
+    """What is listened to; None: no chain is."""
     observe: Observe = Observe()
 
     @model_validator(mode="after")
@@ -143,7 +170,7 @@ class Settings(_Table):
                 f"ECS has no capacity provider whose name begins as {self.name!r} does: aws, ecs"
                 " and fargate are its own."
             )
-        taken = sorted({"coordinator", "events", "submit"}.intersection(names))
+        taken = sorted({"chain", "coordinator", "events", "submit"}.intersection(names))
         if taken:
             raise ValueError(f"A pool cannot be called {taken[0]!r}: a part of ours is.")
         if self.network.mode == "private":

@@ -2,8 +2,9 @@
 
     python layers/build.py [--arch x86_64] [--python 3.13] [--out dist/layers]
 
-`runtime` is noob_cloud with what requirements/layer.txt pins, `native` the Rust core. Both have
-their contents under `python/`, where Lambda looks; containers unpack the same archives. boto3 is
+`runtime` is noob_cloud with what requirements/layer.txt pins, `native` the Rust core; `chain`, of
+deployments that listen to one, is what requirements/layer-chain.txt pins. They have their contents
+under `python/`, where Lambda looks; containers unpack the same archives. boto3 is
 in `runtime` although Lambda brings one: containers have none, and a pinned one is the same
 everywhere. Where a Python of the layers' version is installed they hold what it compiles too, so
 that a cold start need not; its byte code is never held against its source, as hashes and times are
@@ -27,7 +28,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["LIMIT", "BuildError", "Layer", "build"]
+__all__ = ["LIMIT", "BuildError", "Layer", "build", "build_chain"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LIMIT: Final = 250 << 20
@@ -112,21 +113,45 @@ def build(arch: str, *, python: str = PYTHON, out: Path | None = None) -> list[P
     return [layer.path for layer in layers]
 
 
+def build_chain(arch: str, *, python: str = PYTHON, out: Path | None = None) -> Path:
+    """Build what the chain's listener needs beside `runtime`; return its archive.
+
+    Args:
+        arch: x86_64 or arm64.
+        python: of the functions, such as 3.13.
+        out: where the archive is written; by default `dist/layers`.
+
+    Raises:
+        BuildError: something cannot be installed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _install(folder / "python", arch, python, "layer-chain.txt")
+        _compile(folder, python)
+        made = _pack(f"chain-{arch}", folder, ROOT / "dist" / "layers" if out is None else out)
+    _say(str(made))
+    return made.path
+
+
 def _install_runtime(folder: Path, arch: str, python: str) -> Path:
     target = folder / "python"
+    _install(target, arch, python, "layer.txt")
+    source = ROOT / "layers" / "runtime" / "noob_cloud"
+    shutil.copytree(source, target / "noob_cloud", ignore=shutil.ignore_patterns("__pycache__"))
+    _compile(folder, python)
+    return folder
+
+
+def _install(target: Path, arch: str, python: str, lock: str) -> None:
     glibc = _GLIBC.get(python, "2_28")
     _run(
         [
             *_uv(), "pip", "install", "--quiet", "--require-hashes", "--no-deps",
             "--only-binary", ":all:", "--python", sys.executable, "--python-version", python,
             "--python-platform", f"{_ARCHES[arch]}-manylinux_{glibc}", "--link-mode", "copy",
-            "--target", str(target), "--requirements", str(ROOT / "requirements" / "layer.txt"),
+            "--target", str(target), "--requirements", str(ROOT / "requirements" / lock),
         ]
     )  # fmt: skip
-    source = ROOT / "layers" / "runtime" / "noob_cloud"
-    shutil.copytree(source, target / "noob_cloud", ignore=shutil.ignore_patterns("__pycache__"))
-    _compile(folder, python)
-    return folder
 
 
 def _compile(folder: Path, python: str) -> None:

@@ -207,7 +207,26 @@ class ObserveStack(Stack):
                 5,
                 "Events cannot be submitted; they are tried again.",
             ),
+            *self._of_the_chain(),
             *self._of_the_workers(),
+        ]
+
+    def _of_the_chain(self) -> list[Alarm]:
+        chain = self._settings.chain
+        if chain is None:
+            return []
+        return [
+            Alarm(
+                "ChainSilent",
+                self._ours("ChainBlock", "SampleCount", period=_FIVE),
+                1,
+                "For a while no block of the chain was read: the node does not answer, or the"
+                f" coordinator does not. The log {self._names.log_group('chain')} says which;"
+                " nothing is lost, it is read on from where it stands.",
+                compare=_BELOW,
+                periods=3 * max(1, chain.every_minutes // 5),
+                missing=cloudwatch.TreatMissingData.BREACHING,
+            )
         ]
 
     def _of_the_workers(self) -> list[Alarm]:

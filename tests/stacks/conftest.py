@@ -39,13 +39,22 @@ POOLS = json.dumps(
     ]
 )
 
+CHAIN = json.dumps(
+    {
+        "network": "sepolia",
+        "contract": "0x" + "ab" * 20,
+        "rpc_secret": "chain/sepolia",
+        "from_block": 7_000_000,
+    }
+)
+
 
 @pytest.fixture(scope="session")
 def assets_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Layers that are there already, and small."""
     folder = tmp_path_factory.mktemp("assets")
     (folder / "layers").mkdir()
-    for kind in ("runtime", "native"):
+    for kind in ("runtime", "native", "chain"):
         for architecture in ("arm64", "x86_64"):
             path = folder / "layers" / f"{kind}-{architecture}.zip"
             with ZipFile(path, "w") as archive:
@@ -93,6 +102,7 @@ def stacks(
         pools=POOLS,
         events__mapping=str(mapping),
         observe__email="somebody@example.com",
+        chain=CHAIN,
         tags='{"team": "pictures"}',
     )
 

@@ -80,11 +80,10 @@ def test_the_builder_is_found(tmp_path):
 
 
 def test_the_users_code_goes_with_the_worker(tmp_path):
-    """The project lies beside our handler, which it cannot replace."""
+    """The project lies beside our handler."""
     project = tmp_path / "mine"
     project.mkdir()
     (project / "mine.py").write_text("def f(): ...")
-    (project / "handler.py").write_text("raise SystemExit")
     found = Assets(read({"project": "mine"}, folder=tmp_path), tmp_path / "out")
 
     code = found.code("arm64")
@@ -92,8 +91,29 @@ def test_the_users_code_goes_with_the_worker(tmp_path):
     assert code is not None
     assert found.code_environment == {"NOOB_CLOUD_CODE": code.cid}
     with ZipFile(found.worker("arm64")) as archive:
-        assert "mine.py" in archive.namelist()
-        assert b"SystemExit" not in archive.read("handler.py")
+        assert {"mine.py", "handler.py"} <= set(archive.namelist())
+
+
+def test_a_project_cannot_replace_our_handler(tmp_path):
+    """A module of the project that is called as ours is refused by its name."""
+    project = tmp_path / "mine"
+    project.mkdir()
+    (project / "handler.py").write_text("raise SystemExit")
+    found = Assets(read({"project": "mine"}, folder=tmp_path), tmp_path / "out")
+
+    with pytest.raises(AssetsError, match="has a module handler"):
+        found.code("arm64")
+
+
+def test_the_layer_of_the_chain_is_taken_as_it_is(tmp_path):
+    """A layer that somebody else put there is not built again."""
+    (tmp_path / "layers").mkdir()
+    made = tmp_path / "layers" / "chain-arm64.zip"
+    made.write_bytes(b"theirs")
+    found = Assets(read({"assets_dir": str(tmp_path)}, folder=tmp_path), tmp_path / "out")
+
+    assert found.chain_layer("arm64") == made
+    assert made.read_bytes() == b"theirs"
 
 
 def test_a_project_without_code_is_said(tmp_path):

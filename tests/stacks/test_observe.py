@@ -9,6 +9,7 @@ from pathlib import Path
 from aws_cdk.assertions import Match
 
 from noob_cloud.coordinator import durability, emf
+from noob_cloud.serverless import chain
 from stacks.observe import LEASE_LOST, NAMESPACE
 
 
@@ -29,6 +30,7 @@ def test_everything_that_matters_has_an_alarm(documents):
             "Refused",
             "DeadEvents",
             "SubmitErrors",
+            "ChainSilent",
             "Errors-lambda-1024",
             "Errors-lambda-4096",
         )
@@ -52,7 +54,7 @@ def test_silence_is_an_alarm(templates):
 
 def test_alarms_are_of_metrics_that_exist(documents):
     """What the coordinator's alarms and graphs name is what it writes."""
-    source = Path(emf.__file__).read_text()
+    source = Path(emf.__file__).read_text() + Path(chain.__file__).read_text()
     written = set(re.findall(r'"([A-Z][A-Za-z]+)":', source)) | set(
         re.findall(r'whole\["([A-Za-z]+)"\]', source)
     )
@@ -71,6 +73,7 @@ def test_alarms_are_of_metrics_that_exist(documents):
         "BudgetLeft",
         "ReplicationSeconds",
         "ApiErrors",
+        "ChainBlock",
     }
     assert alarms <= written
     for name in ("Workers", "WantedWorkers", "FailedStarts", "SpentToday"):

@@ -18,7 +18,7 @@ import pytest
 from infra.archives import ROOT
 
 FOLDER = Path(__file__).parent / "snapshots"
-PARTS = ("storage", "coordinator", "workers", "gpu", "events", "observe")
+PARTS = ("storage", "coordinator", "workers", "gpu", "events", "chain", "observe")
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from tenacity import (
     Retrying,
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from noob_cloud.blockchain.listener import Target
     from noob_cloud.blockchain.rpc import Rpc
 
-__all__ = ["ChainFeed"]
+__all__ = ["ChainFeed", "finality_of"]
 
 _log = logging.getLogger(__name__)
 _BACK: Final = 10_000
 """Blocks before the newest that are read at the first start."""
+_DEEPEST: Final = 10_000
 _LONGEST_WAIT: Final = 60.0
 """Seconds between two tries while the chain or the coordinator is away."""
 _TERMS: Final[dict[str, Any]] = {
@@ -139,6 +140,19 @@ class ChainFeed:
     def stop(self) -> None:
         """Follow no more."""
         self._over.set()
+
+
+def finality_of(text: str) -> int | Literal["safe", "finalized"]:
+    """Return what a setting says of finality.
+
+    Raises:
+        ValueError: it is neither a depth nor a name.
+    """
+    if text in ("safe", "finalized"):
+        return cast("Literal['safe', 'finalized']", text)
+    if text.isdecimal() and 1 <= int(text) <= _DEEPEST:
+        return int(text)
+    raise ValueError(f"finality is {text!r:.40}: it is 1 to {_DEEPEST}, safe, or finalized")
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from noob_cloud.blockchain.feed import ChainFeed
 
-_NAMED = ("safe", "finalized")
-_DEEPEST = 10_000
-
 
 def listen(
     *,
@@ -68,14 +65,20 @@ def listen(
     How far it has come stands in the queue, in one commit with the tasks: killed at any moment it
     goes on there, and any number of listeners may run. `noob-cloud chain work` takes the tasks.
     """
-    from noob_cloud.blockchain.feed import ChainFeed  # noqa: PLC0415 - when it is used
+    from noob_cloud.blockchain.feed import (  # noqa: PLC0415 - when it is used
+        ChainFeed,
+        finality_of,
+    )
     from noob_cloud.blockchain.rpc import Rpc  # noqa: PLC0415 - see above
     from noob_cloud.cli.chain import settings  # noqa: PLC0415 - it registers this command
 
     config = settings(network, chain_id, rpc_url, contract)
     if not config.contract_address:
         raise UsageError("Say --contract ADDRESS, or set NOOB_CLOUD_CHAIN_CONTRACT_ADDRESS.")
-    depth = _finality(finality)
+    try:
+        depth = finality_of(finality)
+    except ValueError as error:
+        raise UsageError(f"--finality: {error}") from error
     with ExitStack() as stack:
         target = stack.enter_context(
             open_target(coordinator, queue, token, deployment, create=True, patient=True)
@@ -101,14 +104,6 @@ def listen(
         if screen.json:
             screen.emit(said)
         screen.say(f"{feed.submitted} events submitted, up to block {feed.block}.")
-
-
-def _finality(text: str) -> Any:
-    if text in _NAMED:
-        return text
-    if not text.isdecimal() or not 1 <= int(text) <= _DEEPEST:
-        raise UsageError(f"--finality is {text}: it is 1 to {_DEEPEST}, safe, or finalized")
-    return int(text)
 
 
 @contextmanager
