@@ -128,3 +128,32 @@ def test_layers_over_the_limit(
 
     with pytest.raises(layers.BuildError, match=r"hold \d+\.\d MB; Lambda takes 50 MB"):
         layers.build(ARCH, python=PYTHON, out=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_listener_runs_on_its_layers(layers: Any, built: list[Path], tmp_path: Path) -> None:
+    """What the chain's listener imports, and Keccak, are in `runtime` and `chain`."""
+    folder, task = tmp_path / "opt", tmp_path / "task"
+    chain = layers.build_chain(ARCH, python=PYTHON, out=tmp_path / "built")
+    for archive in (built[0], chain):
+        with ZipFile(archive) as opened:
+            opened.extractall(folder)
+    shutil.copytree(ROOT / "functions" / "chain_listener", task)
+    script = (
+        "import handler; from noob_cloud.blockchain.contract import coordinator_abi;"
+        "print(len(coordinator_abi().events) > 5)"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            f"import sys; sys.path[:0] = {[str(task), str(folder / 'python')]!r}; {script}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == ["True"], done.stderr
