@@ -722,3 +722,69 @@ def test_start_keeps_the_length_of_the_lease(queue: Queue, clock: FakeClock) -> 
     again = queue.claim_task("w2")
     assert again is not None
     assert again.attempt == 2
+
+
+# ---- checkpoints
+
+
+def test_checkpoint_moves_with_its_tasks(queue: Queue) -> None:
+    """Tasks and checkpoint are there together, and the version counts the moves."""
+    assert queue.checkpoint("chain").version == 0
+
+    ids = queue.move_checkpoint(
+        "chain", 0, b"one", [(7, {"node_id": "n", "epoch": i, "data": i}) for i in range(3)]
+    )
+
+    found = queue.checkpoint("chain")
+    assert (found.version, found.state) == (1, b"one")
+    assert [queue.get_task(i).payload for i in ids] == [0, 1, 2]
+
+
+def test_checkpoint_has_one_mover(queue: Queue) -> None:
+    """Who expects another version is told, and nothing of theirs is done."""
+    queue.move_checkpoint("chain", 0, b"one", [(1, {"node_id": "n", "epoch": 0})])
+
+    with pytest.raises(ConflictError, match="'chain' is at version 1, not 0"):
+        queue.move_checkpoint("chain", 0, b"two", [(1, {"node_id": "n", "epoch": 0})])
+
+    assert queue.stats().ready == 1
+    assert queue.checkpoint("chain").state == b"one"
+
+
+def test_checkpoint_takes_back(queue: Queue) -> None:
+    """What was submitted above a mark is cancelled, unless it has its outcome."""
+    tasks = [(mark, {"node_id": "n", "epoch": mark}) for mark in (5, 6, 7)]
+    low, done, high = queue.move_checkpoint("chain", 0, b"", tasks)
+    first, second = queue.claim_many("w", 2)
+    queue.complete_task(second, 1)
+    assert (first.task_id, second.task_id) == (low, done)
+
+    queue.move_checkpoint("chain", 1, b"", undo_above=5)
+
+    assert [queue.get_task(i).status.value for i in (low, done, high)] == [
+        "claimed",
+        "completed",
+        "cancelled",
+    ]
+
+
+def test_checkpoint_forgets(queue: Queue) -> None:
+    """Below a mark nothing can be taken back any more."""
+    (task_id,) = queue.move_checkpoint("chain", 0, b"", [(5, {"node_id": "n", "epoch": 0})])
+    queue.move_checkpoint("chain", 1, b"", forget_below=6)
+
+    queue.move_checkpoint("chain", 2, b"", undo_above=0)
+
+    assert queue.get_task(task_id).status.value == "ready"
+
+
+def test_checkpoint_of_many_kinds_of_tasks(queue: Queue) -> None:
+    """Tasks that are scheduled differently keep their marks and their order."""
+    tasks = [(i, {"node_id": f"n{i}", "epoch": i, "priority": i % 4}) for i in range(8)]
+    ids = queue.move_checkpoint("a b/c", 0, bytes(range(256)), tasks)
+
+    queue.move_checkpoint("a b/c", 1, b"", undo_above=3)
+
+    found = [queue.get_task(i) for i in ids]
+    assert [task.node_id for task in found] == [f"n{i}" for i in range(8)]
+    assert [task.status.value for task in found] == ["ready"] * 4 + ["cancelled"] * 4

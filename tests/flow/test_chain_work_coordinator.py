@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -23,19 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from noob_cloud.blockchain.localchain import LocalChain
-    from noob_cloud.queue import Queue
 
 pytestmark = pytest.mark.blockchain
 pytest_plugins = ["noob_cloud.testing.chain"]
-
-
-def hand_over(own: TaskQueue, queue: Queue, over: threading.Event) -> None:
-    """Put the events that a listener found here into the coordinator's queue."""
-    last = 0
-    while not over.wait(0.05):
-        for task in own.list_tasks(after=last):
-            last = task.task_id
-            queue.submit_task("chain_event", 0, data=task.payload, required_tags=["chain"])
 
 
 def test_events_and_blobs_of_a_coordinator(local_chain: LocalChain, tmp_path: Path) -> None:
@@ -46,7 +37,6 @@ def test_events_and_blobs_of_a_coordinator(local_chain: LocalChain, tmp_path: Pa
         made = stack.enter_context(coordinator(tmp_path))
         client = made.client()
         stack.callback(client.close)
-        own = stack.enter_context(TaskQueue(persistent=True, db_path=str(tmp_path / "own.db")))
         account = deployed.coordinator(1)
         account.register_worker(stake_eth=1)
         with pytest.raises(TypeError, match="ledger=TaskQueue"):
@@ -62,13 +52,8 @@ def test_events_and_blobs_of_a_coordinator(local_chain: LocalChain, tmp_path: Pa
             verify_seconds=0.2,
             ledger=ledger,
         )
-        feed = ChainFeed(local_chain.rpc, own, deployed.address, poll_seconds=0.05)
-        over = threading.Event()
-        for run, stop in (
-            (feed.run, feed.stop),
-            (worker.run, worker.stop),
-            (lambda: hand_over(own, client.queue, over), over.set),
-        ):
+        feed = ChainFeed(local_chain.rpc, client.queue, deployed.address, poll_seconds=0.05)
+        for run, stop in ((feed.run, feed.stop), (worker.run, worker.stop)):
             thread = threading.Thread(target=run)
             thread.start()
             stack.callback(thread.join)
@@ -88,6 +73,6 @@ def test_events_and_blobs_of_a_coordinator(local_chain: LocalChain, tmp_path: Pa
         for _ in range(500):
             if worker.payday.verified == 3:
                 break
-            over.wait(0.02)
+            time.sleep(0.02)
         assert worker.payday.verified == 3
     deployed.close()

@@ -50,6 +50,8 @@ ROUTES = [
     ("/redrive", "POST"),
     ("/settled", "POST"),
     ("/limits", "POST"),
+    ("/checkpoints/{name}", "GET"),
+    ("/checkpoints/{name}", "POST"),
     ("/claims", "POST"),
     ("/heartbeats", "POST"),
     ("/outcomes", "POST"),

@@ -70,7 +70,7 @@ class ChainFeed:
             start = max(0, quantity(rpc.call("eth_blockNumber"), "The node") - _BACK)
         self._poll = poll_seconds
         self._over = threading.Event()
-        self._listeners = [
+        self.listeners = [
             ChainListener(
                 rpc,
                 queue,
@@ -89,22 +89,22 @@ class ChainFeed:
     @property
     def block(self) -> int | None:
         """The last block that has been read for every kind of event; None: none has."""
-        known = [listener.block for listener in self._listeners]
+        known = [listener.block for listener in self.listeners]
         return None if None in known else min(number for number in known if number is not None)
 
     @property
     def submitted(self) -> int:
         """Events that this feed has submitted."""
-        return sum(listener.submitted for listener in self._listeners)
+        return sum(listener.submitted for listener in self.listeners)
 
     @property
     def left_out(self) -> int:
         """Events that a node left out at first."""
-        return sum(listener.reader.left_out for listener in self._listeners)
+        return sum(listener.reader.left_out for listener in self.listeners)
 
     def step(self) -> bool:
         """Read the next blocks; False: there were none."""
-        more = [listener.step() for listener in self._listeners]
+        more = [listener.step() for listener in self.listeners]
         return any(more)
 
     def run(self, *, until: Literal["stopped", "read"] = "stopped") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -84,10 +84,9 @@ def listen(
             open_target(coordinator, queue, token, deployment, create=True, patient=True)
         )
         rpc = stack.enter_context(Rpc.of(config))
-        fed: Any = target.queue
         feed = ChainFeed(
             rpc,
-            fed,
+            target.queue,
             config.contract_address,
             start=from_block,
             finality=depth,

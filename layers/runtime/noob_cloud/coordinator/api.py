@@ -14,6 +14,7 @@ import noob_cloud
 from noob_cloud.coordinator import (
     api_blobs,
     api_capacity,
+    api_checkpoints,
     api_runs,
     api_work,
     by_hand,
@@ -55,6 +56,7 @@ def install(app: FastAPI) -> None:
     app.include_router(api_runs.router)
     app.include_router(api_blobs.router)
     app.include_router(api_capacity.router)
+    app.include_router(api_checkpoints.router)
     install_errors(app)
 
 
@@ -252,9 +254,7 @@ async def cancel(
         return service.desk.cancel_task(task_id, now=now)
 
     done = await service.do(work)
-    service.settlements.tell((task_id,))
-    service.claims.wake()  # it may have been its key's last
-    await service.look_at_runs((task_id,))
+    await service.cancelled([task_id])
     return models.CancelledBody(cancelled=done)
 
 
@@ -270,9 +270,7 @@ async def cancel_many(
     """Cancel tasks, running or not; their workers learn by their next heartbeats."""
     caller.require("client")
     done = await service.do(lambda: service.desk.cancel_many(body.task_ids, now=now))
-    service.settlements.tell(done)
-    service.claims.wake()
-    await service.look_at_runs(done)
+    await service.cancelled(done)
     return models.CancelledTasksBody(cancelled=done)
 
 

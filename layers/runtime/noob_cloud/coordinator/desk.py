@@ -19,12 +19,14 @@ from noob_cloud.exceptions import (
 )
 from noob_cloud.identity import BADGE_BITS
 from noob_cloud.queue import TaskQueue, claims, leases, look, outcomes, submit
+from noob_cloud.queue.checkpoints import Move, find, move
 from noob_cloud.queue.refusals import refuse
 from noob_cloud.task import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from noob_cloud.queue.checkpoints import Checkpoint
     from noob_cloud.queue.ledger import Ledger, Piece
     from noob_cloud.queue.stored import StoredTask
 
@@ -71,23 +73,9 @@ class Desk(TaskQueue):
             LimitError: there are more than `max_batch` tasks.
             ConflictError: the sender sent something else under this name.
         """
-        batches: list[submit.Batch] = []
-        count = 0
-        for group in body.groups:
-            batch = batch_of(group, count)
-            count += len(batch.nodes)
-            if count > self.max_batch:
-                raise LimitError(
-                    f"A request may submit up to {self.max_batch} tasks; send several.",
-                    limit=self.max_batch,
-                )
-            batches.append(batch)
-        if any(group.places is not None for group in body.groups):
-            check_places(batches, count)
+        batches, count = self._batches(body)
         ledger = self._ledger
         once = None if body.once is None else f"{sender}\0{body.once}"
-        for batch in batches:
-            submit.pack_batch(self._values, batch)
         at = self._now(now)
 
         def work() -> list[int]:
@@ -104,6 +92,70 @@ class Desk(TaskQueue):
             return ids
 
         return self._run_at_once(work) if at_once else self._run(work)
+
+    def _batches(self, body: wire.Submit) -> tuple[list[submit.Batch], int]:
+        """Return the tasks of a request, packed, and how many they are."""
+        batches: list[submit.Batch] = []
+        count = 0
+        for group in body.groups:
+            batch = batch_of(group, count)
+            count += len(batch.nodes)
+            if count > self.max_batch:
+                raise LimitError(
+                    f"A request may submit up to {self.max_batch} tasks; send several.",
+                    limit=self.max_batch,
+                )
+            batches.append(batch)
+        if any(group.places is not None for group in body.groups):
+            check_places(batches, count)
+        for batch in batches:
+            submit.pack_batch(self._values, batch)
+        return batches, count
+
+    def move(
+        self,
+        name: str,
+        body: wire.Move,
+        *,
+        sender: str,
+        mark: int,
+        guard: Callable[[Ledger], None],
+        now: float | None = None,
+    ) -> tuple[list[int], list[int]]:
+        """Move a sender's checkpoint, and submit and cancel tasks, in one commit.
+
+        A request that came before does nothing. Returns the new tasks and those that were
+        cancelled.
+
+        Raises:
+            DecodeError: an argument is out of range; the message says which.
+            LimitError: there are more than `max_batch` tasks.
+            ConflictError: the checkpoint has another version.
+        """
+        batches, count = self._batches(body.tasks)
+        if len(body.marks) != count:
+            raise DecodeError(f"There are {len(body.marks)} marks for {count} tasks.")
+        ledger, at = self._ledger, self._now(now)
+        once = None if body.tasks.once is None else f"{sender}\0{body.tasks.once}"
+        to = Move(body.expected, body.state, body.marks, body.undo_above, body.forget_below)
+
+        def work() -> tuple[list[int], list[int]]:
+            if once is not None:
+                known = ledger.execute(SQL.find_request, (once,)).fetchone()
+                if known is not None:
+                    return answered(known[0], mark, body.tasks.once), []
+            guard(ledger)
+            place = _checkpoint_of(sender, name)
+            ids, undone = move(ledger, place, to, batches, count, at, called=name)
+            if once is not None:
+                ledger.execute(SQL.add_request, (once, msgspec.msgpack.encode((mark, ids)), at))
+            return ids, undone
+
+        return self._run(work)
+
+    def checkpoint_of(self, sender: str, name: str) -> Checkpoint:
+        """Return a sender's checkpoint; version 0 if there is none."""
+        return self._run(lambda: find(self._ledger, _checkpoint_of(sender, name)))
 
     def _run_at_once(self, work: Callable[[], T]) -> T:
         return self._commits.run_at_once(work) if self._usable else self._run(work)
@@ -371,3 +423,8 @@ class Desk(TaskQueue):
     def tick(self) -> int:
         """Do what is due; return how many tasks moved."""
         return self.expire()
+
+
+def _checkpoint_of(sender: str, name: str) -> str:
+    """Return what a sender's checkpoint is called in the file: another's may have the same name."""
+    return f"{sender}\0{name}"

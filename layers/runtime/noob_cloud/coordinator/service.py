@@ -190,6 +190,37 @@ class Coordinator:
         self.news()
         return wire.Submitted(ids)
 
+    async def move(
+        self, who: Identity, name: str, body: wire.Move, now: float | None = None, *, mark: int = 0
+    ) -> wire.Submitted:
+        """Move a client's checkpoint, submit tasks and cancel others, in one commit."""
+        who.require("client")
+        if self.placing is not None:
+            body.tasks = self.placing.admit(body.tasks)
+        runs, names = self.runs, {group.options.run_id for group in body.tasks.groups}
+
+        def work() -> tuple[list[int], list[int]]:
+            return self.desk.move(
+                name,
+                body,
+                sender=who.name,
+                mark=mark,
+                guard=lambda ledger: runs.guard(ledger, names, None),
+                now=now,
+            )
+
+        ids, undone = await self.writer.do(work)
+        self.counts.submitted += len(ids)
+        await self.cancelled(undone)
+        self.news()
+        return wire.Submitted(ids)
+
+    async def cancelled(self, task_ids: list[int]) -> None:
+        """Tell those who wait for tasks that these were cancelled."""
+        self.settlements.tell(task_ids)
+        self.claims.wake()  # they may have been their keys' last
+        await self.look_at_runs(task_ids)
+
     async def claim(
         self,
         who: Identity,

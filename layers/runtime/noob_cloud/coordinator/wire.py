@@ -177,6 +177,26 @@ class Submitted(msgspec.Struct, array_like=True):
     ids: list[int]
 
 
+class Move(msgspec.Struct, array_like=True):
+    """Body of POST /checkpoints/{name}."""
+
+    expected: Count
+    """The version that the checkpoint has to have."""
+    state: Annotated[bytes, Meta(max_length=1 << 20)]
+    tasks: Submit
+    marks: list[TaskId] = []
+    """One for each task."""
+    undo_above: TaskId | None = None
+    forget_below: TaskId = 0
+
+
+class Checkpoint(msgspec.Struct, array_like=True):
+    """Answer to GET /checkpoints/{name} to a program."""
+
+    version: int
+    state: bytes
+
+
 # ---- claim
 
 

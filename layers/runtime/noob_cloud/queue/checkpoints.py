@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from noob_cloud.queue.ledger import Ledger
 
-__all__ = ["MAX_NAME", "MAX_STATE", "Checkpoint", "Checkpoints"]
+__all__ = ["MAX_NAME", "MAX_STATE", "Checkpoint", "Checkpoints", "Move", "find", "move"]
 
 MAX_NAME: Final = 200
 """Characters of a checkpoint's name."""
@@ -33,6 +33,18 @@ class Checkpoint:
     """What the listener wrote."""
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How a checkpoint is moved; see `Checkpoints.move_checkpoint`."""
+
+    expected: int
+    state: bytes
+    marks: Sequence[int] = ()
+    """One for each task that is submitted with it."""
+    undo_above: int | None = None
+    forget_below: int = 0
+
+
 class Checkpoints(Refusals):
     """Submit what a source of events brought, and its checkpoint, in one commit."""
 
@@ -40,11 +52,7 @@ class Checkpoints(Refusals):
         """Return the checkpoint of this name; version 0 if there is none."""
         _check_name(name)
 
-        def work() -> Checkpoint:
-            _make(self._ledger)
-            return _find(self._ledger, name)
-
-        return self._run(work)
+        return self._run(lambda: find(self._ledger, name))
 
     def move_checkpoint(
         self,
@@ -80,28 +88,60 @@ class Checkpoints(Refusals):
         for batch in batches:
             submit.pack_batch(self._values, batch)
         at = self._now(now)
+        to = Move(expected, state, [mark for mark, _ in tasks], undo_above, forget_below)
 
         def work() -> list[int]:
-            ledger = self._ledger
-            _make(ledger)
-            found = _find(ledger, name)
-            if found.version != expected:
-                raise ConflictError(
-                    f"checkpoint {name!r} is at version {found.version}, not {expected}: another"
-                    " listener moved it. Read it again, and go on from there."
-                )
-            if undo_above is not None:
-                _undo(ledger, name, undo_above, at)
-            ids = submit.add_batches(ledger, batches, count, at) if count else []
-            marks = [(name, mark, task) for (mark, _), task in zip(tasks, ids, strict=True)]
-            ledger.many(SQL.add_checkpoint_task, marks)
-            ledger.execute(SQL.forget_checkpoint_tasks, (name, forget_below))
-            ledger.execute(SQL.set_checkpoint, (name, expected + 1, state))
-            return ids
+            return move(self._ledger, name, to, batches, count, at)[0]
 
         ids = self._run(work)
         self._tell()
         return ids
+
+
+def find(ledger: Ledger, name: str) -> Checkpoint:
+    """Return a checkpoint; inside a transaction."""
+    _make(ledger)
+    row = ledger.execute(SQL.checkpoint, (name,)).fetchone()
+    return Checkpoint() if row is None else Checkpoint(*row)
+
+
+def move(
+    ledger: Ledger,
+    name: str,
+    to: Move,
+    batches: list[submit.Batch],
+    count: int,
+    now: float,
+    *,
+    called: str | None = None,
+) -> tuple[list[int], list[int]]:
+    """Cancel, submit and move; inside a transaction. Return the new tasks, and the cancelled.
+
+    Args:
+        ledger: Of the queue.
+        name: The checkpoint's.
+        to: How it moves.
+        batches: The tasks, packed.
+        count: How many they are.
+        now: Unix time.
+        called: What the checkpoint is called in an error; its name by default.
+
+    Raises:
+        ConflictError: Somebody else has moved the checkpoint; nothing was done.
+    """
+    found = find(ledger, name)
+    if found.version != to.expected:
+        raise ConflictError(
+            f"checkpoint {called or name!r} is at version {found.version}, not {to.expected}:"
+            " another listener moved it. Read it again, and go on from there."
+        )
+    undone = [] if to.undo_above is None else _undo(ledger, name, to.undo_above, now)
+    ids = submit.add_batches(ledger, batches, count, now) if count else []
+    marks = [(name, mark, task) for mark, task in zip(to.marks, ids, strict=True)]
+    ledger.many(SQL.add_checkpoint_task, marks)
+    ledger.execute(SQL.forget_checkpoint_tasks, (name, to.forget_below))
+    ledger.execute(SQL.set_checkpoint, (name, to.expected + 1, to.state))
+    return ids, undone
 
 
 def _make(ledger: Ledger) -> None:
@@ -109,19 +149,17 @@ def _make(ledger: Ledger) -> None:
     ledger.execute(SQL.make_checkpoint_tasks)
 
 
-def _find(ledger: Ledger, name: str) -> Checkpoint:
-    row = ledger.execute(SQL.checkpoint, (name,)).fetchone()
-    return Checkpoint() if row is None else Checkpoint(*row)
-
-
-def _undo(ledger: Ledger, name: str, above: int, now: float) -> None:
+def _undo(ledger: Ledger, name: str, above: int, now: float) -> list[int]:
     ledger.refresh()
+    undone: list[int] = []
     for (task_id,) in ledger.execute(SQL.checkpoint_tasks, (name, above)).fetchall():
         try:
-            outcomes.cancel(ledger, task_id, now)
+            if outcomes.cancel(ledger, task_id, now):
+                undone.append(task_id)
         except TaskNotFoundError:
             continue  # it has its outcome, and was cleaned away
     ledger.execute(SQL.drop_checkpoint_tasks, (name, above))
+    return undone
 
 
 def _check_name(name: str) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from noob_cloud.queue.bodies import Blobs
+    from noob_cloud.queue.checkpoints import Checkpoint
 
 TaskRef = int | Task | tuple[int, Token]
 """A task: the `Task` that was claimed, its id with the token, or its id alone.
@@ -262,6 +263,24 @@ class Queue(Protocol):
         now: float | None = None,
     ) -> None:
         """At most `concurrency` tasks of this key at once, at most `rate[0]` in `rate[1]` s."""
+        ...
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """How far the follower of this name has come; version 0 if there is none."""
+        ...
+
+    def move_checkpoint(
+        self,
+        name: str,
+        expected: int,
+        state: bytes,
+        tasks: Sequence[tuple[int, Mapping[str, Any]]] = (),
+        *,
+        undo_above: int | None = None,
+        forget_below: int = 0,
+        now: float | None = None,
+    ) -> list[int]:
+        """Cancel, submit and move the checkpoint in one commit; return the new tasks' ids."""
         ...
 
     def close(self) -> None:

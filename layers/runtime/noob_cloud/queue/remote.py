@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import uuid4
 
 from noob_cloud.coordinator import columns, wire
-from noob_cloud.coordinator.remote_view import RemoteView
+from noob_cloud.coordinator.remote_checkpoints import RemoteCheckpoints
 from noob_cloud.coordinator.transport import PATIENCE, Transport
 from noob_cloud.exceptions import LeaseLostError
 from noob_cloud.queue import submit
@@ -33,7 +33,7 @@ _LONGEST_TEXT: Final = 100_000
 """Characters of an error or a traceback that travel."""
 
 
-class RemoteQueue(RemoteView):
+class RemoteQueue(RemoteCheckpoints):
     """The queue of the coordinator at `url`.
 
     What is submitted is submitted once, whatever happens on the way: a request whose answer was

@@ -18,6 +18,8 @@ from noob_cloud.serverless.find import DEPLOYMENT_VARIABLE, find
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from noob_cloud.queue import Queue
+
 __all__ = ["ChainFunction"]
 
 _log = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class ChainFunction:
         self._measure(told)
         return {**told, "behind": behind}
 
-    def _feed(self, queue: Any) -> ChainFeed:
+    def _feed(self, queue: Queue) -> ChainFeed:
         rpc = self._nodes()
         start = self._environ.get(f"{_PREFIX}FROM_BLOCK")
         return ChainFeed(
