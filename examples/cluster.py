@@ -119,7 +119,7 @@ class Cluster:
         self._wait_until(
             "the workers ask for tasks",
             "/workers",
-            # by name: a worker is listed a second time, as the driver of runs that it offers to be
+            # by name: the driver of a worker is listed until the worker itself has asked
             lambda reply: {row["worker_id"] for row in reply["workers"]}.issuperset(self._workers),
         )
 

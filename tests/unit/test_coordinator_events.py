@@ -59,6 +59,16 @@ def test_silent_worker_is_lost_once() -> None:
     assert row.tags == {"gpu"}
 
 
+def test_a_worker_is_not_listed_again_as_a_driver() -> None:
+    """It holds runs under a name of its own, and is one worker; who only drives is listed."""
+    workers, who = Workers(timeout=10.0), Identity("box", "worker")
+    for name in ("w", "w/driver", "other/driver"):
+        workers.seen(name, who, None, 0.0)
+
+    assert [row.worker_id for row in workers.rows()] == ["other/driver", "w"]
+    assert len(workers.alive(0.0)) == 3
+
+
 def test_writer_runs_in_order_and_raises() -> None:
     """Jobs run one after the other in another thread; what one raises is its own."""
 

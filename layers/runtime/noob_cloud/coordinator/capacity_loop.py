@@ -19,6 +19,7 @@ from noob_cloud.coordinator.capacity import Decision, Scale, Start, plan
 from noob_cloud.coordinator.emf import lines
 from noob_cloud.coordinator.fleet import Fleet, Seen, day_of
 from noob_cloud.coordinator.statements import SQL
+from noob_cloud.coordinator.wire import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +42,6 @@ _GRACE: Final = 3.0
 """How long a successor listens for workers that are there before it starts others."""
 _SHARES_SECONDS: Final = 5.0
 """How often to look which run holds which worker."""
-_DRIVER: Final = "/driver"
-"""Ends the name under which a worker holds the runs that it drives."""
 _KEEP_SECONDS: Final = 10.0
 """How often to write money down: as much may be forgotten in a crash."""
 _EMF_SECONDS: Final = 60.0
@@ -238,7 +237,7 @@ class CapacityLoop:
                 continue
             if row.running <= 0 and row.last_seen < now - IDLE_HEARD:
                 continue
-            name = row.worker_id.removesuffix(_DRIVER)
+            name = row.worker_id.removesuffix(DRIVER)
             workers[row.pool].add(name)  # it may drive a run before it asks for tasks
             if row.running > 0:
                 busy[row.pool].add(name)

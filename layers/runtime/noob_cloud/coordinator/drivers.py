@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from noob_cloud import codec
-from noob_cloud.coordinator.wire import DRIVE_TAG
+from noob_cloud.coordinator.wire import DRIVE_TAG, DRIVER
 from noob_cloud.exceptions import DecodeError, TaskCancelledError, WorkerLostError
 from noob_cloud.task import Outcome, RunDriver
 from noob_cloud.worker import child
@@ -71,7 +71,7 @@ class Drivers:
         self._loop = ClaimLoop(
             queue,
             _Places(limit),
-            worker_id=f"{worker_id}/driver",
+            worker_id=worker_id + DRIVER,
             tags=drive_tags(tags),
             accept_untagged=False,
             drive=self._drive,

@@ -29,6 +29,8 @@ DRIVER_NODE: Final = "noob_cloud:drive"
 """The node_id of a run's driver task."""
 DRIVE_TAG: Final = "noob:drive"
 """Tag of driver tasks; every worker may ask for it. With `+TAG`: for workers with that tag."""
+DRIVER: Final = "/driver"
+"""Ends the name under which a worker drives runs."""
 LARGE: Final = 4 << 20
 """Bytes of a value from which on it travels as a blob."""
 PACKED: Final = 70

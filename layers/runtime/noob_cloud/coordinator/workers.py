@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
+from noob_cloud.coordinator.wire import DRIVER
+
 if TYPE_CHECKING:
     from noob_cloud.identity import Identity
 
@@ -90,5 +92,12 @@ class Workers:
         return [row for row in self._rows.values() if row.last_seen >= since and not row.lost]
 
     def rows(self) -> list[WorkerRow]:
-        """Every worker, those alive first, by name."""
-        return sorted(self._rows.values(), key=lambda row: (row.lost, row.worker_id))
+        """Every worker, those alive first, by name; not again as the driver of runs that it is."""
+        return sorted(
+            (row for row in self._rows.values() if not self._drives(row.worker_id)),
+            key=lambda row: (row.lost, row.worker_id),
+        )
+
+    def _drives(self, worker_id: str) -> bool:
+        """Whether this is the name under which a worker that is known drives runs."""
+        return worker_id.endswith(DRIVER) and worker_id.removesuffix(DRIVER) in self._rows
