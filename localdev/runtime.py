@@ -98,6 +98,8 @@ class RuntimeApi:
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             return  # the environment has ended
+        except asyncio.CancelledError:
+            return  # we end: asyncio's streams would log a cancelled connection as an error
         finally:
             writer.close()
 

@@ -322,3 +322,28 @@ def _processes(folders: list[Path]) -> list[str]:
             if any(str(each) in words or place.startswith(str(each)) for each in folders):
                 found.append(words)
     return found
+
+
+def test_an_environment_that_waits_at_the_end_is_no_error() -> None:
+    """Where the agents end while a function asks for work, nothing is logged."""
+    script = """
+import asyncio
+from localdev.runtime import RuntimeApi
+
+async def main():
+    host, _, port = (await RuntimeApi("arn").start()).partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n")
+    await writer.drain()
+    await asyncio.sleep(0.1)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
