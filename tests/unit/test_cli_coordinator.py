@@ -13,6 +13,7 @@ import noob_cloud.cli
 import noob_cloud.coordinator
 import noob_cloud.runner.worker_server
 import noob_cloud.worker.pull
+from noob_cloud.cli.tube import import_from_here
 from noob_cloud.cli import run as run_module
 from noob_cloud.cli.app import run_app
 from noob_cloud.cli.runners import Settings, open_runner
@@ -310,6 +311,17 @@ def test_worker_imports_from_the_current_directory(
 
     assert run_app(["worker", "--allow-module", "my_nodes", *where]) == 0
     assert str(tmp_path) in seen[0]
+
+
+def test_src_is_imported_from_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A project whose modules are in src/ is imported as it is deployed."""
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    import_from_here()
+
+    assert sys.path.index(str(tmp_path / "src")) == 1
 
 
 @pytest.mark.parametrize(

@@ -137,11 +137,13 @@ def _runs(runs: list[dict[str, Any]]) -> RenderableType:
 
 
 def _workers(workers: list[dict[str, Any]]) -> RenderableType:
+    from noob_cloud.coordinator.routing import RESERVED  # noqa: PLC0415 - where there are workers
+
     now = time.time()
     rows = [
         (
             row["worker_id"],
-            ", ".join(row["tags"]),
+            ", ".join(tag for tag in row["tags"] if not tag.startswith(RESERVED)),
             row["running"],
             row["completed"],
             row["failed"],

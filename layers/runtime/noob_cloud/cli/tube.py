@@ -58,10 +58,16 @@ def _prepare(source: str, pairs: Iterable[str] | None) -> dict[str, Any]:
 
 
 def import_from_here() -> None:
-    """Put the current directory on the import path, as `python -m` does: nodes may lie there."""
+    """Put the current directory on the import path, as `python -m` does: nodes may lie there.
+
+    Behind it the folder `src` where there is one: so a project is imported as it is deployed.
+    """
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    source = str(Path.cwd() / "src")
+    if Path(source).is_dir() and source not in sys.path:
+        sys.path.insert(1, source)
 
 
 def _refuse(source: str, error: Exception) -> UsageError:
