@@ -13,11 +13,11 @@ import noob_cloud.cli
 import noob_cloud.coordinator
 import noob_cloud.runner.worker_server
 import noob_cloud.worker.pull
-from noob_cloud.cli.tube import import_from_here
 from noob_cloud.cli import run as run_module
 from noob_cloud.cli.app import run_app
 from noob_cloud.cli.runners import Settings, open_runner
 from noob_cloud.cli.screen import Screen
+from noob_cloud.cli.tube import import_from_here
 from noob_cloud.coordinator.client import RunState
 from noob_cloud.queue import TaskQueue
 
