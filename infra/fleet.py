@@ -23,7 +23,7 @@ def pools(settings: Settings) -> dict[str, Any]:
     """
     budget = settings.budget.model_dump(exclude_none=True)
     told = {
-        "pools": [_pool(pool, settings) for pool in settings.pools],
+        "pools": [*(_pool(pool, settings) for pool in settings.pools), *_elsewhere(settings)],
         **({"budget": budget} if budget else {}),
         "target_seconds": settings.target_seconds,
     }
@@ -33,6 +33,21 @@ def pools(settings: Settings) -> dict[str, Any]:
         first = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ValueError(f"pools: {first}") from error
     return told
+
+
+def _elsewhere(settings: Settings) -> list[dict[str, Any]]:
+    """Return the workers that the deployment does not start: those of the chain hold a key."""
+    if settings.chain is None:
+        return []
+    return [
+        {
+            "name": "chain",
+            "kind": "own",
+            "tags": ["chain"],
+            "accept_untagged": False,
+            "drives": False,
+        }
+    ]
 
 
 def place(pool: LambdaPool | FargatePool | Ec2Pool, size: int | None = None) -> str:

@@ -108,3 +108,9 @@ def test_settings_are_checked(wrong):
 
 def _of(document, kind):
     return [each for each in document["Resources"].values() if each["Type"] == kind]
+
+
+def test_the_coordinator_knows_of_workers_elsewhere(documents):
+    """Offers are routed to the chain's workers, whom the deployment does not start."""
+    text = json.dumps(documents["coordinator"])
+    assert r"\"name\": \"chain\", \"kind\": \"own\"" in text.replace(r"\\\"", r"\"")

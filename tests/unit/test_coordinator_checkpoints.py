@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from noob_cloud.coordinator import wire
+from noob_cloud.coordinator.pools import PoolsSettings
 
 from .coordinator_app import App, running
 
@@ -113,5 +114,29 @@ def test_no_frame_and_no_name(tmp_path: Path) -> None:
         async with running(tmp_path) as app:
             assert (await app.json("client", "POST", "/checkpoints/chain", {})).status_code == 422
             assert (await move(app, body(), name="x" * 201)).status_code == 422
+
+    asyncio.run(work())
+
+
+def test_offers_go_to_workers_outside_the_pools(tmp_path: Path) -> None:
+    """Where there are pools, the chain's workers are one: no other worker gets its tasks."""
+    pools = PoolsSettings.model_validate(
+        [
+            {"name": "lambda", "kind": "lambda", "sizes": {"1024": "f"}},
+            {"name": "chain", "kind": "own", "tags": ["chain"], "accept_untagged": False},
+        ]
+    )
+    options = wire.Options(required_tags=("chain",), timeout_seconds=6 * 3600.0)
+    given = wire.Move(0, b"", wire.Submit([wire.Group(options, "chain_event", [0])]), [7])
+
+    async def work() -> None:
+        async with running(tmp_path, pools=pools, scale_pools=False) as app:
+            assert (await move(app, given)).status_code == 200
+            for tags in ([], ["gpu"], ["noob:pool-lambda-1024"]):
+                ask = wire.Ask("w", 1, tags)
+                assert not (await app.frame("owner", "/claims", ask, wire.Claimed)).lots
+            ask = wire.Ask("w", 1, ["chain", "noob:pool-chain"])
+            (lot,) = (await app.frame("owner", "/claims", ask, wire.Claimed)).lots
+            assert lot.ids == [1]
 
     asyncio.run(work())

@@ -32,6 +32,7 @@ from noob_cloud.blockchain.errors import (
 )
 from noob_cloud.blockchain.payday import Payday, chain_time, same_account
 from noob_cloud.blockchain.views import TaskState
+from noob_cloud.coordinator.routing import POOL
 from noob_cloud.exceptions import (
     BlobCorruptError,
     CodecError,
@@ -173,7 +174,7 @@ class ChainWorker:
             queue,
             _Hands(max_tasks, self._slots),
             worker_id=worker_id or default_worker_id(),
-            tags=[TAG],
+            tags=[TAG, POOL + TAG],  # of a coordinator with pools: the one of the chain's workers
             accept_untagged=False,
             poll_seconds=poll_seconds,
             lease_seconds=lease_seconds,
