@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,6 +14,18 @@ from .conformance.servers import worker_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_RECURSION_LIMIT = sys.getrecursionlimit()
+
+
+def pytest_collection_finish() -> None:
+    """Hold the test modules to it: with 100,000, deep documents would end the process."""
+    if sys.getrecursionlimit() != _RECURSION_LIMIT:
+        raise pytest.UsageError(
+            "A test module has changed the recursion limit, as importing eth_account, eth_tester"
+            " and web3 does: import them by noob_cloud.blockchain.errors.need"
+        )
 
 
 @pytest.fixture(scope="session")
