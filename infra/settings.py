@@ -84,6 +84,9 @@ class Events(_Table):
     """File that says which event runs what; None: nothing does."""
     retries: Annotated[int, Field(ge=1, le=1000)] = 5
     """How often an event is tried before it is a dead letter."""
+    concurrency: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Reserved for the function that submits; AWS refuses it to new accounts, and lets a queue call
+    no fewer than 2 at once."""
 
 
 class Chain(_Table):
@@ -103,6 +106,8 @@ class Chain(_Table):
     blooms: bool = True
     """Look for events that a node leaves out; false on chains without blooms."""
     every_minutes: Annotated[int, Field(ge=1, le=60)] = 1
+    silent_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """A last block read that is older is an alarm; Ethereum's finalized ones are 15 min old."""
 
     @model_validator(mode="after")
     def _check(self) -> Chain:

@@ -155,6 +155,7 @@ class EventsStack(Stack):
             role=role.without_policy_updates(),
             log_group=group,
             tracing=lambda_.Tracing.ACTIVE if settings.observe.traces else None,
+            reserved_concurrent_executions=settings.events.concurrency,
         )
         function.add_event_source(
             sources.SqsEventSource(
@@ -162,6 +163,8 @@ class EventsStack(Stack):
                 batch_size=10,
                 max_batching_window=Duration.seconds(0),
                 report_batch_item_failures=True,
+                # a message that is throttled counts as tried, so no more are taken than may run
+                max_concurrency=settings.events.concurrency,
             )
         )
         explain_function(self)

@@ -218,15 +218,23 @@ class ObserveStack(Stack):
         return [
             Alarm(
                 "ChainSilent",
-                self._ours("ChainBlock", "SampleCount", period=_FIVE),
-                1,
-                "For a while no block of the chain was read: the node does not answer, or the"
-                f" coordinator does not. The log {self._names.log_group('chain')} says which;"
-                " nothing is lost, it is read on from where it stands.",
-                compare=_BELOW,
+                self._ours("ChainAgeSeconds", "Minimum", period=_FIVE),
+                chain.silent_seconds,
+                "The last block that was read is old, or none was: the node or the coordinator does"
+                " not answer, the node stands still, or the listener is catching up. The log"
+                f" {self._names.log_group('chain')} says which; nothing is lost, it is read on from"
+                " where it stands.",
                 periods=3 * max(1, chain.every_minutes // 5),
                 missing=cloudwatch.TreatMissingData.BREACHING,
-            )
+            ),
+            Alarm(
+                "ChainErrors",
+                self._of_function(self._names.chain, "Errors"),
+                3 if chain.every_minutes == 1 else 1,
+                "The listener of the chain ends with an error; it is called again each"
+                f" {chain.every_minutes} min, and reads on. The log"
+                f" {self._names.log_group('chain')} says why.",
+            ),
         ]
 
     def _of_the_workers(self) -> list[Alarm]:
@@ -336,6 +344,14 @@ class ObserveStack(Stack):
             for pool in self._settings.lambda_pools
             for size in pool.sizes
         ] + [self._names.submit]
+        if self._settings.chain is not None:
+            functions.append(self._names.chain)
+            board.add_widgets(
+                _graph(
+                    "Age of the last block read, in s", self._ours("ChainAgeSeconds", "Maximum")
+                ),
+                _graph("Events of the chain", self._ours("ChainEvents", "Sum")),
+            )
         board.add_widgets(
             *(
                 _graph(title, *(self._of_function(each, name) for each in functions))

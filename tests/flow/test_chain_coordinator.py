@@ -69,6 +69,7 @@ def test_the_function_reads_on(
     assert line["Deployment"] == "test"
     assert line["ChainEvents"] == 3
     assert line["ChainBlock"] == told["block"] - 1
+    assert 0 <= line["ChainAgeSeconds"] < 3600, "of the block, not of the call"
     deployed.close()
 
 

@@ -134,6 +134,7 @@ def private(synthesize: Callable[..., Any]) -> dict[str, Any]:
         removal_policy="destroy",
         python="3.11",
         storage__inputs_days="30",
+        events__concurrency="3",
         worker_policies='["arn:aws:iam::123456789012:policy/pictures"]',
         coordinator__image=image,
         pools=json.dumps(

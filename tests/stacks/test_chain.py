@@ -73,14 +73,49 @@ def test_without_a_chain_there_is_no_stack(private):
 
 
 def test_silence_is_an_alarm(templates):
-    """A listener that reads nothing any more is noticed after a quarter of an hour."""
+    """One that reads nothing, or the same old block again and again, is noticed."""
     templates["observe"].has_resource_properties(
         "AWS::CloudWatch::Alarm",
         {
             "AlarmName": "test-ChainSilent",
             "TreatMissingData": "breaching",
-            "ComparisonOperator": "LessThanThreshold",
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "Threshold": 3600,
             "EvaluationPeriods": 3,
+            "Metrics": [
+                Match.object_like(
+                    {
+                        "MetricStat": {
+                            "Metric": Match.object_like({"MetricName": "ChainAgeSeconds"}),
+                            "Period": 300,
+                            "Stat": "Minimum",
+                        }
+                    }
+                )
+            ],
+        },
+    )
+
+
+def test_errors_are_an_alarm(templates):
+    """A listener that ends with an error each time is noticed by its errors, too."""
+    templates["observe"].has_resource_properties(
+        "AWS::CloudWatch::Alarm",
+        {
+            "AlarmName": "test-ChainErrors",
+            "Metrics": [
+                Match.object_like(
+                    {
+                        "MetricStat": Match.object_like(
+                            {
+                                "Metric": Match.object_like(
+                                    {"MetricName": "Errors", "Namespace": "AWS/Lambda"}
+                                )
+                            }
+                        )
+                    }
+                )
+            ],
         },
     )
 

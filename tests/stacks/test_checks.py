@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-PARTS = ("storage", "coordinator", "workers", "gpu", "events", "observe")
+PARTS = ("storage", "coordinator", "workers", "gpu", "events", "chain", "observe")
 
 
 @pytest.mark.parametrize("part", PARTS)

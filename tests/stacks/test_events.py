@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from zipfile import ZipFile
 
-from aws_cdk.assertions import Match
+from aws_cdk.assertions import Match, Template
 
 
 def test_events_wait_in_a_queue_with_a_second_one_for_the_dead(templates):
@@ -115,3 +115,16 @@ def test_without_a_mapping_only_messages_start_something(private):
 
 def _of(document, kind):
     return [each for each in document["Resources"].values() if each["Type"] == kind]
+
+
+def test_concurrency_is_reserved_where_it_is_asked_for(private, templates):
+    """No more messages are taken than may run: one that is throttled counts as tried."""
+    reserved = Match.object_like({"ReservedConcurrentExecutions": 3})
+    private_events = Template.from_json(private["events"])
+    private_events.has_resource_properties("AWS::Lambda::Function", reserved)
+    private_events.has_resource_properties(
+        "AWS::Lambda::EventSourceMapping", {"ScalingConfig": {"MaximumConcurrency": 3}}
+    )
+    templates["events"].has_resource_properties(
+        "AWS::Lambda::Function", {"ReservedConcurrentExecutions": Match.absent()}
+    )

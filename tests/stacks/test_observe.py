@@ -31,6 +31,7 @@ def test_everything_that_matters_has_an_alarm(documents):
             "DeadEvents",
             "SubmitErrors",
             "ChainSilent",
+            "ChainErrors",
             "Errors-lambda-1024",
             "Errors-lambda-4096",
         )
@@ -73,7 +74,7 @@ def test_alarms_are_of_metrics_that_exist(documents):
         "BudgetLeft",
         "ReplicationSeconds",
         "ApiErrors",
-        "ChainBlock",
+        "ChainAgeSeconds",
     }
     assert alarms <= written
     for name in ("Workers", "WantedWorkers", "FailedStarts", "SpentToday"):

@@ -197,7 +197,7 @@ def test_status_shows_the_capacity(fake, capsys):
     assert run_app(["status"]) == 0
 
     out = capsys.readouterr().out
-    for word in ("lambda-1024", "3 of 200", "4, cools down", "1.5000 of 20.00 USD", "0.5000 more"):
+    for word in ("lambda-1024", "3 of 200", "4, cooling", "1.5000 of 20.00 USD", "0.5000 more"):
         assert word in out
 
 

@@ -165,15 +165,15 @@ def _capacity(told: dict[str, Any]) -> list[RenderableType]:
             place["busy"],
             place["starting"],
             place["wanted"],
-            f"{place['failed_starts']}{', cools down' if place['blocked'] else ''}",
+            f"{place['failed_starts']}{', cooling' if place['blocked'] else ''}",
             f"{place['price_hour']:.4f}",
             f"{place['spent_today']:.4f}",
         )
         for place in told["places"]
     ]
     columns = [
-        *("place", "workers", "busy", "starting", "wanted", "failed starts"),
-        *(f"{currency} an hour", f"{currency} today"),
+        *("place", "workers", "busy", "start", "want", "failed"),
+        *(f"{currency}/h", f"{currency} today"),
     ]
     parts: list[RenderableType] = [table("Capacity", columns, rows)]
     if money is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from noob_cloud.blockchain.config import BlockchainConfig
 from noob_cloud.blockchain.feed import ChainFeed, finality_of
-from noob_cloud.blockchain.rpc import Rpc
+from noob_cloud.blockchain.rpc import Rpc, quantity
 from noob_cloud.exceptions import ConflictError
 from noob_cloud.serverless.find import DEPLOYMENT_VARIABLE, find
 
@@ -70,8 +70,19 @@ class ChainFunction:
                     _log.info("another listener has read on meanwhile")
                     break
         told = {"block": feed.block, "submitted": feed.submitted, "left_out": feed.left_out}
-        self._measure(told)
+        self._measure(told, self._age(feed.block))
         return {**told, "behind": behind}
+
+    def _age(self, number: int | None) -> float | None:
+        """Return the seconds since the last block that was read was made; None: none was."""
+        block = (
+            None
+            if number is None
+            else self._nodes().call("eth_getBlockByNumber", hex(number), False)
+        )
+        if not isinstance(block, dict):
+            return None
+        return max(0.0, time() - quantity(block.get("timestamp"), "The node"))
 
     def _feed(self, queue: Queue) -> ChainFeed:
         rpc = self._nodes()
@@ -99,10 +110,13 @@ class ChainFunction:
             self._rpc = Rpc.of(config)
         return self._rpc
 
-    def _measure(self, told: dict[str, int | None]) -> None:
+    def _measure(self, told: dict[str, int | None], age: float | None) -> None:
         """Write a line that CloudWatch takes for metrics."""
-        names = {"ChainBlock": told["block"], "ChainEvents": told["submitted"]}
-        names["ChainLeftOut"] = told["left_out"]
+        names: dict[str, float | None] = {
+            "ChainBlock": told["block"],
+            "ChainEvents": told["submitted"],
+        }
+        names |= {"ChainLeftOut": told["left_out"], "ChainAgeSeconds": age}
         values = {name: value for name, value in names.items() if value is not None}
         line = {
             "_aws": {
