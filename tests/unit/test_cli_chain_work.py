@@ -37,10 +37,16 @@ def test_worker_without_a_stake(capsys: pytest.CaptureFixture[str], here: Path) 
     assert not list(here.iterdir())
 
 
-def test_listen_and_queue(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "queue",
+    [("--queue", "events.db"), ("--deployment", "dev"), ("--coordinator", "http://127.0.0.1:1")],
+    ids=lambda queue: queue[0],
+)
+def test_listen_and_queue(capsys: pytest.CaptureFixture[str], queue: tuple[str, str]) -> None:
     """Events come from the chain or from a queue, not from both."""
-    assert run_app([*WORK, "--listen", "--queue", "events.db"]) == 2
-    assert "leave --queue and --deployment away" in " ".join(capsys.readouterr().err.split())
+    assert run_app([*WORK, "--listen", *queue]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "leave --queue, --deployment and --coordinator away" in told
 
 
 def test_without_a_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

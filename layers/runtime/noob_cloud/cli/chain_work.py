@@ -91,8 +91,10 @@ def work(
     from noob_cloud.cli.chain import opened, settings  # noqa: PLC0415 - it registers this command
     from noob_cloud.queue import TaskQueue  # noqa: PLC0415 - see above
 
-    if listen and (queue or deployment):
-        raise UsageError("--listen has a queue of its own: leave --queue and --deployment away")
+    if listen and (queue or deployment or coordinator):
+        raise UsageError(
+            "--listen has a queue of its own: leave --queue, --deployment and --coordinator away"
+        )
     import_from_here()
     with ExitStack() as stack:
         chain = stack.enter_context(opened(settings(network, chain_id, rpc_url, contract)))
