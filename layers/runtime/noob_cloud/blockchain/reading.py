@@ -179,7 +179,12 @@ class Reader:
         given = {number for number, _ in found}
         may = []
         for block in blocks:
-            if block.bloom is not None and block.bloom & self._mask == self._mask:
+            if block.bloom is None:
+                raise RpcError(
+                    f"The node gives block {block.number} without a bloom, so that events it leaves"
+                    " out cannot be noticed. Where a chain has no blooms, set check to 'none'."
+                )
+            if block.bloom & self._mask == self._mask:
                 may.append(block)
             elif block.number in given:
                 raise RpcError(
