@@ -26,7 +26,14 @@ from noob_cloud.blockchain.runner import BlockchainTaskRunner
 from noob_cloud.blockchain.views import TaskState
 from noob_cloud.blockchain.worker import ChainWorker
 from noob_cloud.cid import format_cid
-from noob_cloud.exceptions import BlobNotFoundError, DecodeError, NoWorkerError, RunnerError
+from noob_cloud.exceptions import (
+    BlobNotFoundError,
+    DecodeError,
+    NoWorkerError,
+    QueueBusyError,
+    QueueFullError,
+    RunnerError,
+)
 from noob_cloud.queue import TaskQueue
 from noob_cloud.runner import SynchronousRunner
 from noob_cloud.task import StageCall
@@ -132,6 +139,28 @@ class Site:
         """End what runs."""
         self.end_workers()
         self.deployed.close()
+
+
+@pytest.mark.parametrize("error", [QueueBusyError("held"), QueueFullError("full")], ids=repr)
+def test_feed_waits_for_the_queue(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A file that another process holds, or a queue at its limit, is asked again."""
+    with TaskQueue() as queue:
+        feed = ChainFeed(site.chain.rpc, queue, site.deployed.address, start=0, poll_seconds=0.01)
+        steps = iter([error, error, None])
+        step = feed.step
+
+        def stumble() -> bool:
+            trouble = next(steps, None)
+            if trouble is not None:
+                raise trouble
+            return step()
+
+        monkeypatch.setattr(feed, "step", stumble)
+        feed.run(until="read")
+
+        assert feed.block is not None
 
 
 @pytest.fixture

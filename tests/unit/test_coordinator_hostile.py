@@ -18,7 +18,7 @@ from noob_cloud.cid import cid
 from noob_cloud.coordinator import wire
 from noob_cloud.coordinator.answers import body_of, status_of
 from noob_cloud.coordinator.metrics import prometheus
-from noob_cloud.exceptions import ConflictError, DatabaseDamagedError, QueueError
+from noob_cloud.exceptions import ConflictError, DatabaseDamagedError, QueueBusyError, QueueError
 from noob_cloud.queue import QueueStats
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def test_tube_by_hand_reads_no_file_of_the_coordinator(tmp_path: Path, part: str
 def test_errors_tell_what_is_meant_for_others() -> None:
     """A file that is busy is worth another try; what failed inside stays in the log."""
     assert status_of(QueueError("another process has held the queue's file for 30 s")) == 503
+    assert status_of(QueueBusyError("another process has held the queue's file for 30 s")) == 503
     assert status_of(DatabaseDamagedError("it is damaged")) == 500
     shown = body_of(ValueError("/secret/path"))
     assert b"ValueError" in shown

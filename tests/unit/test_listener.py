@@ -300,6 +300,19 @@ def test_without_blooms(queue: TaskQueue) -> None:
     assert set(in_queue(queue)) == chain.events()
 
 
+def test_block_without_a_bloom(queue: TaskQueue) -> None:
+    """Where blooms are looked at, a block without one could hide events: it is refused."""
+    chain = ModelChain(Random(8))
+    chain.mine(5)
+    del chain.blocks[3]["logsBloom"]
+    chain.blocks[3]["logs"] = []
+
+    with pytest.raises(RpcError, match="block 3 without a bloom"):
+        listener(chain, queue).step()
+
+    assert queue.stats().ready == 0
+
+
 @pytest.mark.parametrize("finality", ["safe", "finalized"])
 def test_named_finality(queue: TaskQueue, finality: Any) -> None:
     """Only what the node calls safe or final is read, and no reorg above it is noticed."""

@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from noob_cloud.codec import dumps, loads
-from noob_cloud.exceptions import DatabaseDamagedError, DatabaseVersionError, QueueError
+from noob_cloud.exceptions import (
+    DatabaseDamagedError,
+    DatabaseVersionError,
+    QueueBusyError,
+    QueueError,
+)
 from noob_cloud.queue import Clock, Encoded, TaskQueue, database
 from noob_cloud.queue.statements import SQL, Statements
 from noob_cloud.task import Task, TaskStatus, Token
@@ -403,7 +408,7 @@ def test_busy_file_is_waited_for_then_named(tmp_path: Path) -> None:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         queue._commits._busy_timeout = 0.05
-        with pytest.raises(QueueError, match="another process has held"):
+        with pytest.raises(QueueBusyError, match="another process has held"):
             queue.submit_task("n", 0)
         other.execute("COMMIT")
         other.close()

@@ -145,6 +145,10 @@ class QueueFullError(QueueError, OverflowError):
     """The queue is at its limit."""
 
 
+class QueueBusyError(QueueError, TimeoutError):
+    """Another process has held the queue's file for longer than is waited; it may be free later."""
+
+
 class DatabaseVersionError(QueueError, RuntimeError):
     """The database was written by a newer noob-cloud; it is left untouched."""
 

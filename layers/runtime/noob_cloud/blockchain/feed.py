@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -20,7 +19,7 @@ from noob_cloud.blockchain.errors import RpcAnswerError, RpcError, WrongChainErr
 from noob_cloud.blockchain.listener import ChainListener, ReorgTooDeepError
 from noob_cloud.blockchain.rpc import quantity
 from noob_cloud.blockchain.worker import OFFERS, TAG
-from noob_cloud.exceptions import ConflictError, QueueFullError, UnavailableError
+from noob_cloud.exceptions import ConflictError, QueueBusyError, QueueFullError, UnavailableError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -34,7 +33,10 @@ _log = logging.getLogger(__name__)
 _BACK: Final = 10_000
 """Blocks before the newest that are read at the first start."""
 _DEEPEST: Final = 10_000
-_PASSING: Final = (RpcError, RpcAnswerError, UnavailableError, ConflictError, QueueFullError)
+_PASSING: Final = (
+    *(RpcError, RpcAnswerError, UnavailableError),
+    *(ConflictError, QueueBusyError, QueueFullError),
+)
 _LONGEST_WAIT: Final = 60.0
 """Seconds between two tries while the chain or the coordinator is away."""
 _TERMS: Final[dict[str, Any]] = {
@@ -160,8 +162,6 @@ def finality_of(text: str) -> int | Literal["safe", "finalized"]:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, (WrongChainError, ReorgTooDeepError)):
         return False
-    if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     # a conflict: another listener of this name was faster, and has submitted what this one read
     return isinstance(error, _PASSING)
 

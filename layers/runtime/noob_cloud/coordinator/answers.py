@@ -17,6 +17,7 @@ from noob_cloud.exceptions import (
     LeaseLostError,
     LimitError,
     NoobCloudError,
+    QueueBusyError,
     QueueError,
     QueueFullError,
     RoutingError,
@@ -47,6 +48,7 @@ STATUS: Final[dict[type[NoobCloudError], int]] = {
     CodecError: 422,
     RoutingError: 422,
     QueueFullError: 429,
+    QueueBusyError: 503,
     BlobCorruptError: 500,
     UnavailableError: 503,
 }

@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from noob_cloud.exceptions import DatabaseDamagedError, QueueError
+from noob_cloud.exceptions import DatabaseDamagedError, QueueBusyError, QueueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +204,7 @@ class GroupCommit:
                     raise _plain(again) from again
             else:
                 return
-        raise QueueError(
+        raise QueueBusyError(
             f"another process has held the queue's file for {self._busy_timeout:g} s"
         ) from error
 

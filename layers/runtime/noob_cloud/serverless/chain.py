@@ -75,11 +75,9 @@ class ChainFunction:
 
     def _age(self, number: int | None) -> float | None:
         """Return the seconds since the last block that was read was made; None: none was."""
-        block = (
-            None
-            if number is None
-            else self._nodes().call("eth_getBlockByNumber", hex(number), False)
-        )
+        if number is None:
+            return None
+        block = self._nodes().call("eth_getBlockByNumber", hex(number), False)
         if not isinstance(block, dict):
             return None
         return max(0.0, time() - quantity(block.get("timestamp"), "The node"))
@@ -115,8 +113,9 @@ class ChainFunction:
         names: dict[str, float | None] = {
             "ChainBlock": told["block"],
             "ChainEvents": told["submitted"],
+            "ChainLeftOut": told["left_out"],
+            "ChainAgeSeconds": age,
         }
-        names |= {"ChainLeftOut": told["left_out"], "ChainAgeSeconds": age}
         values = {name: value for name, value in names.items() if value is not None}
         line = {
             "_aws": {
